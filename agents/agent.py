@@ -1,0 +1,62 @@
+"""What acts: an engine, and how it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..envs.tool_env import ToolEnv
+from .context_format import ContextFormat, PlainFormat
+from .engine import Engine, SamplingParams
+from .engines.scripted import ScriptedEngine
+from .tokenizers import ByteTokenizer
+
+Script = Callable[[ToolEnv], Generator[str, str, None]]
+"""A scripted policy: a generator that yields turns and is sent the observation that answers each."""
+
+
+class Agent(Protocol):
+    """A policy: what samples its turns, and the format of the contexts that it reads."""
+
+    name: str
+    format: ContextFormat
+    sampling: SamplingParams
+    """`max_tokens` bounds one turn; stop tokens come from the format, seeds from the episode."""
+
+    def engine_for(self, env: ToolEnv) -> Engine:
+        """The engine of one episode; called after `reset`."""
+        ...
+
+
+@dataclass(kw_only=True)
+class ModelAgent:
+    """A model behind an engine that all episodes share."""
+
+    engine: Engine
+    format: ContextFormat
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    name: str = "model"
+
+    def engine_for(self, env: ToolEnv) -> Engine:
+        """The shared engine."""
+        return self.engine
+
+
+class ScriptedAgent:
+    """An agent that follows a script: oracles, baselines and tests.
+
+    Args:
+        script: The script.
+        format: Contexts are tokenised like everybody's, so that scripted episodes can be trained on.
+    """
+
+    def __init__(self, script: Script, format: ContextFormat | None = None) -> None:
+        self.name: str = getattr(script, "__name__", "script")
+        self.format = format or PlainFormat(ByteTokenizer())
+        self.sampling = SamplingParams(max_tokens=2**31 - 1)
+        self._script = script
+
+    def engine_for(self, env: ToolEnv) -> Engine:
+        """A new run of the script."""
+        return ScriptedEngine(env, self._script(env), self.format)

@@ -1,0 +1,102 @@
+"""Context formats: how tasks and observations become the tokens that a policy reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from ..envs.tool_env import ToolEnv
+from .tokenizers import ByteTokenizer, Tokenizer, TransformersTokenizer, WordTokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class ContextFormat(Protocol):
+    """Frames what the policy reads. Every text is tokenised once, when it enters a context."""
+
+    tokenizer: Tokenizer
+    stop_token_ids: tuple[int, ...]
+    """Tokens that end a turn; one of them is the last sampled token of a turn that was not cut."""
+
+    def opening(self, env: ToolEnv) -> list[int]:
+        """The context at the start of an episode, up to where the first turn begins."""
+        ...
+
+    def observation(self, text: str, turn_ended: bool) -> list[int]:
+        """What follows a turn, up to where the next turn begins.
+
+        Args:
+            text: The observation.
+            turn_ended: Whether the policy sampled a stop token; otherwise the turn is closed for it.
+        """
+        ...
+
+
+class PlainFormat:
+    """`<bos> task <turn> ... <eos> observation <turn> ... <eos>`: for models trained on nothing else."""
+
+    def __init__(self, tokenizer: ByteTokenizer | WordTokenizer) -> None:
+        self.tokenizer: Tokenizer = tokenizer
+        self._bos, self._eos, self._turn = tokenizer.bos, tokenizer.eos, tokenizer.turn
+        self.stop_token_ids = (tokenizer.eos,)
+
+    def opening(self, env: ToolEnv) -> list[int]:
+        """`<bos> instructions task <turn>`."""
+        return [self._bos, *self.tokenizer.encode(env.observation), self._turn]
+
+    def observation(self, text: str, turn_ended: bool) -> list[int]:
+        """`observation <turn>`."""
+        ids = [*self.tokenizer.encode(text), self._turn]
+        return ids if turn_ended else [self._eos, *ids]
+
+
+class ChatFormat:
+    """The chat template of a pretrained model: instructions as system message, observations as user messages.
+
+    Raises:
+        ValueError: the tokenizer has no chat template or no end-of-turn token.
+    """
+
+    _ASSISTANT, _USER = "\u241eassistant\u241e", "\u241euser\u241e"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if tokenizer.chat_template is None:
+            raise ValueError("the tokenizer has no chat template; a pretrained chat model brings one")
+        if tokenizer.eos_token_id is None:
+            raise ValueError("the tokenizer has no end-of-turn token (eos_token)")
+        self.tokenizer: Tokenizer = TransformersTokenizer(tokenizer)
+        self._template = tokenizer
+        self._eos: int = tokenizer.eos_token_id
+        self.stop_token_ids = (self._eos,)
+        # What the template puts around a user message that follows a turn: cut out of a conversation of place-holders.
+        messages = [("user", "a"), ("assistant", self._ASSISTANT), ("user", self._USER)]
+        after_turn = self._render(messages).rpartition(self._ASSISTANT)[2]
+        before, found, after = after_turn.partition(self._USER)
+        if not found:
+            raise ValueError("the chat template drops user messages that follow an assistant message")
+        self._before, self._after = self._framing(before), self._framing(after)
+        if self._before[:1] == [self._eos]:
+            del self._before[0]
+
+    def opening(self, env: ToolEnv) -> list[int]:
+        """System message with the instructions, user message with the task, the assistant's header."""
+        messages = [("user", self._USER)]
+        if env.instructions:
+            messages.insert(0, ("system", env.instructions))
+        before, _, after = self._render(messages).rpartition(self._USER)
+        return [*self._framing(before), *self.tokenizer.encode(env.task_prompt()), *self._framing(after)]
+
+    def observation(self, text: str, turn_ended: bool) -> list[int]:
+        """The observation as a user message, then the assistant's header."""
+        ids = [*self._before, *self.tokenizer.encode(text), *self._after]
+        return ids if turn_ended else [self._eos, *ids]
+
+    def _render(self, messages: list[tuple[str, str]]) -> str:
+        chat = [{"role": role, "content": content} for role, content in messages]
+        text = self._template.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        assert isinstance(text, str)
+        return text
+
+    def _framing(self, text: str) -> list[int]:
+        ids: list[int] = self._template(text, add_special_tokens=False)["input_ids"]
+        return ids

@@ -1,0 +1,1 @@
+"""Engines: what samples tokens, behind one protocol (`forethought.agents.engine`)."""

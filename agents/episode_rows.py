@@ -1,0 +1,85 @@
+"""Episodes as rows of the published schema `episode`: everything but the tokens, which stand in columns."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .episode import Episode, PlanVersion, SectionSpan, Segment, SegmentKind, Status, ToolCall, Turn
+
+SCHEMA = "forethought/episode/1"
+
+
+def episode_to_row(episode: Episode, offset: int) -> dict[str, Any]:
+    """The row of an episode whose first token is entry `offset` of the columns."""
+    segments = []
+    for segment in episode.segments:
+        segments.append(
+            {
+                "kind": segment.kind,
+                "parent": segment.parent,
+                "offset": offset,
+                "length": len(segment.token_ids),
+                "sections": [(s.kind, s.start, s.end) for s in segment.sections],
+            }
+        )
+        offset += len(segment.token_ids)
+    return {
+        "schema": SCHEMA,
+        "id": episode.id,
+        "task_id": episode.task_id,
+        "attempt": episode.attempt,
+        "env": episode.env,
+        "task": episode.task,
+        "seed": episode.seed,
+        "segments": segments,
+        "turns": [_turn_to_row(turn) for turn in episode.turns],
+        "plans": [{"turn": plan.turn, "steps": plan.steps} for plan in episode.plans],
+        "scores": episode.scores,
+        "reward": episode.reward,
+        "answer": episode.answer,
+        "usage": episode.usage,
+        "stop_reason": episode.stop_reason,
+        "status": episode.status,
+        "fault": episode.fault,
+        "retries": episode.retries,
+    }
+
+
+def _turn_to_row(turn: Turn) -> dict[str, Any]:
+    return {
+        "text": turn.text,
+        "observation": turn.observation,
+        "segment": turn.segment,
+        "start": turn.start,
+        "end": turn.end,
+        "calls": [
+            {"name": c.name, "arguments": c.arguments, "step": c.step, "output": c.output, "error": c.error}
+            for c in turn.calls
+        ],
+        "error": turn.error,
+        "seconds": round(turn.seconds, 6),
+        "sampling_seconds": round(turn.sampling_seconds, 6),
+    }
+
+
+def episode_from_row(row: dict[str, Any]) -> Episode:
+    """The episode of a row, its segments without tokens."""
+    fields = {name: value for name, value in row.items() if name != "schema"}
+    fields["segments"] = [
+        Segment(
+            kind=SegmentKind(segment["kind"]),
+            parent=None if segment["parent"] is None else (segment["parent"][0], segment["parent"][1]),
+            sections=[SectionSpan(*section) for section in segment["sections"]],
+        )
+        for segment in row["segments"]
+    ]
+    fields["turns"] = [Turn(**{**turn, "calls": [ToolCall(**call) for call in turn["calls"]]}) for turn in row["turns"]]
+    fields["plans"] = [PlanVersion(**plan) for plan in row["plans"]]
+    fields["status"] = Status(row["status"])
+    return Episode(**fields)
+
+
+def encode_row(row: dict[str, Any]) -> bytes:
+    """One line of JSON, ASCII only, so that any text a model can write survives any reader."""
+    return json.dumps(row, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"

@@ -1,0 +1,203 @@
+"""Episodes on disk: `episodes.jsonl` and, beside it, the tokens in columns.
+
+    RUN/episodes.jsonl          one row of the schema `episode` a line
+    RUN/tokens/token_ids.i32    little-endian int32
+    RUN/tokens/sampled.u8       1 where the policy sampled the token
+    RUN/tokens/logprobs.f32     little-endian float32
+
+Entry `i` of each column is one token; a segment's row says where its tokens begin and how many there are. Columns are
+only appended to and the row is written last, so a writer that is killed loses at most the episode that it was writing:
+opening the store for appending cuts what has no whole row.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .episode import Episode, Status
+from .episode_rows import encode_row, episode_from_row, episode_to_row
+
+_COLUMNS = {"token_ids.i32": "i", "sampled.u8": "B", "logprobs.f32": "f"}
+
+
+class StoreError(RuntimeError):
+    """An episode store cannot be read or written; the message says where and what is kept."""
+
+
+class EpisodeWriter:
+    """Appends episodes to a store, which is made when there is none.
+
+    Args:
+        folder: The run's folder.
+
+    Raises:
+        StoreError: a line of `episodes.jsonl` other than the last is damaged.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+        (self._folder / "tokens").mkdir(parents=True, exist_ok=True)
+        self.finished: set[str] = set()
+        """Ids of the episodes in the store that need not be rolled out again (faults are tried again)."""
+        self._tokens = 0
+        self._rows: IO[bytes] = open(self._folder / "episodes.jsonl", "ab+", buffering=0)  # noqa: SIM115
+        self._columns: list[IO[bytes]] = [
+            open(self._folder / "tokens" / name, "ab", buffering=0)  # noqa: SIM115
+            for name in _COLUMNS
+        ]
+        self._recover()
+
+    def append(self, episode: Episode) -> None:
+        """Write one episode; once this returns it survives the death of the process.
+
+        Raises:
+            StoreError: the disk is full or gone; everything appended before is kept.
+        """
+        row = encode_row(episode_to_row(episode, self._tokens))
+        try:
+            count = 0
+            for column, kind, field in zip(
+                self._columns, _COLUMNS.values(), ("token_ids", "sampled", "logprobs"), strict=True
+            ):
+                values = array(kind)
+                for segment in episode.segments:
+                    values.extend(getattr(segment, field))
+                if sys.byteorder == "big":
+                    values.byteswap()
+                _write(column, values.tobytes())
+                count = len(values)
+            _write(self._rows, row)
+        except OSError as error:
+            kept = len(self.finished)
+            raise StoreError(
+                f"cannot write to {self._folder}: {error.strerror}; the {kept} episodes before are kept. "
+                "Free some space and run the same command again: it goes on from there"
+            ) from error
+        self._tokens += count
+        if episode.status is not Status.FAULT:
+            self.finished.add(episode.id)
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in (self._rows, *self._columns):
+            file.close()
+
+    def __enter__(self) -> EpisodeWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _recover(self) -> None:
+        """Find what is whole, and cut the rest."""
+        path = self._folder / "episodes.jsonl"
+        end = 0
+        self._rows.seek(0)
+        for number, line in enumerate(self._rows, 1):
+            if not line.endswith(b"\n"):
+                break
+            row = _read_row(line, path, number)
+            if row["status"] != Status.FAULT:
+                self.finished.add(row["id"])
+            self._tokens = max([self._tokens, *(s["offset"] + s["length"] for s in row["segments"])])
+            end += len(line)
+        self._rows.truncate(end)
+        for column, (name, kind) in zip(self._columns, _COLUMNS.items(), strict=True):
+            size = self._tokens * array(kind).itemsize
+            if column.seek(0, 2) < size:
+                raise StoreError(f"{self._folder / 'tokens' / name} is shorter than {path} says: the run is damaged")
+            column.truncate(size)
+
+
+class EpisodeStore:
+    """Reads the episodes of a run; the columns are mapped into memory, not loaded.
+
+    Args:
+        folder: The run's folder.
+
+    Raises:
+        StoreError: there is no `episodes.jsonl` in it.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._path = self.folder / "episodes.jsonl"
+        if not self._path.exists():
+            raise StoreError(f"no episodes in {self.folder}: expected a file episodes.jsonl")
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows, in the order they were written; a last line that a killed writer left unfinished is left out.
+
+        A fault that was tried again later is left out too.
+        """
+        superseded = self._superseded()
+        with self._path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    return
+                if number not in superseded:
+                    yield _read_row(line, self._path, number)
+
+    def __iter__(self) -> Iterator[Episode]:
+        """The episodes, with their tokens."""
+        columns = [
+            self._column("token_ids.i32", "<i4"),
+            self._column("sampled.u8", "u1"),
+            self._column("logprobs.f32", "<f4"),
+        ]
+        for row in self.rows():
+            episode = episode_from_row(row)
+            for segment, where in zip(episode.segments, row["segments"], strict=True):
+                tokens = slice(where["offset"], where["offset"] + where["length"])
+                segment.token_ids, segment.sampled, segment.logprobs = (column[tokens].tolist() for column in columns)
+            yield episode
+
+    def _column(self, name: str, kind: str) -> NDArray[Any]:
+        path = self.folder / "tokens" / name
+        if path.stat().st_size == 0:
+            return np.empty(0, kind)
+        return np.memmap(path, kind, "r")
+
+    def _superseded(self) -> set[int]:
+        """Lines of faults that a later line of the same episode replaces."""
+        faults: dict[str, int] = {}
+        superseded: set[int] = set()
+        with self._path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not faults and b'"status":"fault"' not in line or not line.endswith(b"\n"):
+                    continue
+                row = _read_row(line, self._path, number)
+                if row["id"] in faults:
+                    superseded.add(faults.pop(row["id"]))
+                if row["status"] == Status.FAULT:
+                    faults[row["id"]] = number
+        return superseded
+
+
+def _read_row(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row: dict[str, Any] = json.loads(line)
+        schema = row["schema"]
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(f"{path}, line {number}: not an episode row; the file was edited or damaged") from None
+    if schema != "forethought/episode/1":
+        raise StoreError(
+            f"{path}, line {number}: written with schema {schema!r}, this version reads 'forethought/episode/1'"
+        )
+    return row
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    """Write all of `data`: a raw file may take less than it is given when a disk fills up."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]

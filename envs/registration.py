@@ -1,0 +1,17 @@
+"""The environments that the package brings, by id."""
+
+from __future__ import annotations
+
+import gymnasium
+
+_ENTRY_POINTS = {
+    "forethought/Pointer-v0": "forethought.envs.pointer.env:PointerEnv",
+    "forethought/Search-v0": "forethought.envs.search.env:SearchEnv",
+}
+
+
+def register_environments() -> None:
+    """Register every id with Gymnasium by the name of its class, which is imported when one is made."""
+    for env_id, entry_point in _ENTRY_POINTS.items():
+        if env_id not in gymnasium.registry:
+            gymnasium.register(env_id, entry_point)
