@@ -53,7 +53,7 @@ class ScriptedAgent:
 
     def __init__(self, script: Script, format: ContextFormat | None = None) -> None:
         self.name: str = getattr(script, "__name__", "script")
-        self.format = format or PlainFormat(ByteTokenizer())
+        self.format: ContextFormat = format or PlainFormat(ByteTokenizer())
         self.sampling = SamplingParams(max_tokens=2**31 - 1)
         self._script = script
 

@@ -38,7 +38,7 @@ class PlainFormat:
     def __init__(self, tokenizer: ByteTokenizer | WordTokenizer) -> None:
         self.tokenizer: Tokenizer = tokenizer
         self._bos, self._eos, self._turn = tokenizer.bos, tokenizer.eos, tokenizer.turn
-        self.stop_token_ids = (tokenizer.eos,)
+        self.stop_token_ids: tuple[int, ...] = (tokenizer.eos,)
 
     def opening(self, env: ToolEnv) -> list[int]:
         """`<bos> instructions task <turn>`."""
@@ -67,7 +67,7 @@ class ChatFormat:
         self.tokenizer: Tokenizer = TransformersTokenizer(tokenizer)
         self._template = tokenizer
         self._eos: int = tokenizer.eos_token_id
-        self.stop_token_ids = (self._eos,)
+        self.stop_token_ids: tuple[int, ...] = (self._eos,)
         # What the template puts around a user message that follows a turn: cut out of a conversation of place-holders.
         messages = [("user", "a"), ("assistant", self._ASSISTANT), ("user", self._USER)]
         after_turn = self._render(messages).rpartition(self._ASSISTANT)[2]

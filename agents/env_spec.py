@@ -11,6 +11,10 @@ import gymnasium
 from ..envs.tool_env import ToolEnv
 
 
+class EnvSpecError(ValueError):
+    """An environment cannot be made; the message says why."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EnvSpec:
     """An environment's id and the keyword arguments that it is made with."""
@@ -22,12 +26,15 @@ class EnvSpec:
         """A new instance, without Gymnasium's wrappers.
 
         Raises:
-            gymnasium.error.Error: there is no such id; close ones are suggested.
-            TypeError: the environment is not a `ToolEnv`, or does not take these arguments.
+            EnvSpecError: there is no such id (close ones are suggested), the environment does not take these arguments,
+                or it is not a `ToolEnv`.
         """
-        env = gymnasium.make(self.id, disable_env_checker=True, **self.kwargs).unwrapped
+        try:
+            env = gymnasium.make(self.id, disable_env_checker=True, **self.kwargs).unwrapped
+        except (gymnasium.error.Error, ValueError, TypeError, FileNotFoundError) as error:
+            raise EnvSpecError(f"cannot make {self.id}: {error}") from error
         if not isinstance(env, ToolEnv):
-            raise TypeError(f"{self.id} is a {type(env).__name__}; rollouts need a forethought.envs.ToolEnv")
+            raise EnvSpecError(f"{self.id} is a {type(env).__name__}; rollouts need a forethought.envs.ToolEnv")
         return env
 
     def describe(self, env: ToolEnv) -> dict[str, Any]:

@@ -12,6 +12,7 @@ opening the store for appending cuts what has no whole row.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import sys
 from array import array
@@ -40,7 +41,7 @@ class EpisodeWriter:
         folder: The run's folder.
 
     Raises:
-        StoreError: a line of `episodes.jsonl` other than the last is damaged.
+        StoreError: another process writes to the store, or a line of `episodes.jsonl` other than the last is damaged.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -49,46 +50,64 @@ class EpisodeWriter:
         self.finished: set[str] = set()
         """Ids of the episodes in the store that need not be rolled out again (faults are tried again)."""
         self._tokens = 0
-        self._rows: IO[bytes] = open(self._folder / "episodes.jsonl", "ab+", buffering=0)  # noqa: SIM115
+        self._end = 0
+        """Bytes of `episodes.jsonl` that are whole rows."""
+        self._lock = open(self._folder / ".lock", "ab")  # noqa: SIM115
+        try:
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise StoreError(f"another process is writing to {self._folder}; stop it or choose another folder") from None
+        self._rows: IO[bytes] = open(self._folder / "episodes.jsonl", "ab", buffering=0)  # noqa: SIM115
         self._columns: list[IO[bytes]] = [
             open(self._folder / "tokens" / name, "ab", buffering=0)  # noqa: SIM115
             for name in _COLUMNS
         ]
-        self._recover()
+        try:
+            self._recover()
+        except BaseException:
+            self.close()
+            raise
 
     def append(self, episode: Episode) -> None:
         """Write one episode; once this returns it survives the death of the process.
 
         Raises:
-            StoreError: the disk is full or gone; everything appended before is kept.
+            StoreError: the disk is full or gone, or the episode holds what JSON cannot; everything appended before is
+                kept.
         """
-        row = encode_row(episode_to_row(episode, self._tokens))
         try:
-            count = 0
-            for column, kind, field in zip(
-                self._columns, _COLUMNS.values(), ("token_ids", "sampled", "logprobs"), strict=True
-            ):
-                values = array(kind)
-                for segment in episode.segments:
-                    values.extend(getattr(segment, field))
-                if sys.byteorder == "big":
-                    values.byteswap()
-                _write(column, values.tobytes())
-                count = len(values)
+            row = encode_row(episode_to_row(episode, self._tokens))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise StoreError(f"episode {episode.id!r} cannot be written as JSON: {error}") from error
+        columns = [
+            _pack(kind, episode, field)
+            for kind, field in zip(_COLUMNS.values(), ("token_ids", "sampled", "logprobs"), strict=True)
+        ]
+        count = len(columns[0])
+        if any(len(column) != count for column in columns):
+            raise ValueError(f"episode {episode.id!r}: a segment's token_ids, sampled and logprobs differ in length")
+        try:
+            for file, column in zip(self._columns, columns, strict=True):
+                _write(file, column.tobytes())
             _write(self._rows, row)
-        except OSError as error:
+        except BaseException as error:
+            self._cut()
+            if not isinstance(error, OSError):
+                raise
             kept = len(self.finished)
             raise StoreError(
                 f"cannot write to {self._folder}: {error.strerror}; the {kept} episodes before are kept. "
                 "Free some space and run the same command again: it goes on from there"
             ) from error
         self._tokens += count
+        self._end += len(row)
         if episode.status is not Status.FAULT:
             self.finished.add(episode.id)
 
     def close(self) -> None:
         """Close the files."""
-        for file in (self._rows, *self._columns):
+        for file in (self._rows, *self._columns, self._lock):
             file.close()
 
     def __enter__(self) -> EpisodeWriter:
@@ -100,22 +119,26 @@ class EpisodeWriter:
     def _recover(self) -> None:
         """Find what is whole, and cut the rest."""
         path = self._folder / "episodes.jsonl"
-        end = 0
-        self._rows.seek(0)
-        for number, line in enumerate(self._rows, 1):
-            if not line.endswith(b"\n"):
-                break
-            row = _read_row(line, path, number)
-            if row["status"] != Status.FAULT:
-                self.finished.add(row["id"])
-            self._tokens = max([self._tokens, *(s["offset"] + s["length"] for s in row["segments"])])
-            end += len(line)
-        self._rows.truncate(end)
-        for column, (name, kind) in zip(self._columns, _COLUMNS.items(), strict=True):
-            size = self._tokens * array(kind).itemsize
-            if column.seek(0, 2) < size:
-                raise StoreError(f"{self._folder / 'tokens' / name} is shorter than {path} says: the run is damaged")
-            column.truncate(size)
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break
+                row = _read_row(line, path, number)
+                if row["status"] != Status.FAULT:
+                    self.finished.add(row["id"])
+                self._tokens = max([self._tokens, *(s["offset"] + s["length"] for s in row["segments"])])
+                self._end += len(line)
+        for name, kind in _COLUMNS.items():
+            column = self._folder / "tokens" / name
+            if column.stat().st_size < self._tokens * array(kind).itemsize:
+                raise StoreError(f"{column} is shorter than {path} says: the run is damaged")
+        self._cut()
+
+    def _cut(self) -> None:
+        """Cut what was written for an episode that has no whole row."""
+        self._rows.truncate(self._end)
+        for file, kind in zip(self._columns, _COLUMNS.values(), strict=True):
+            file.truncate(self._tokens * array(kind).itemsize)
 
 
 class EpisodeStore:
@@ -149,23 +172,22 @@ class EpisodeStore:
 
     def __iter__(self) -> Iterator[Episode]:
         """The episodes, with their tokens."""
-        columns = [
-            self._column("token_ids.i32", "<i4"),
-            self._column("sampled.u8", "u1"),
-            self._column("logprobs.f32", "<f4"),
-        ]
+        columns = self._map_columns()
         for row in self.rows():
             episode = episode_from_row(row)
+            end = max((where["offset"] + where["length"] for where in row["segments"]), default=0)
+            if any(len(column) < end for column in columns):  # a writer has appended since they were mapped
+                columns = self._map_columns()
+                if any(len(column) < end for column in columns):
+                    raise StoreError(f"{self.folder / 'tokens'}: tokens of episode {row['id']!r} are missing")
             for segment, where in zip(episode.segments, row["segments"], strict=True):
                 tokens = slice(where["offset"], where["offset"] + where["length"])
                 segment.token_ids, segment.sampled, segment.logprobs = (column[tokens].tolist() for column in columns)
             yield episode
 
-    def _column(self, name: str, kind: str) -> NDArray[Any]:
-        path = self.folder / "tokens" / name
-        if path.stat().st_size == 0:
-            return np.empty(0, kind)
-        return np.memmap(path, kind, "r")
+    def _map_columns(self) -> list[NDArray[Any]]:
+        kinds = ("<i4", "u1", "<f4")
+        return [_map_column(self.folder / "tokens" / name, kind) for name, kind in zip(_COLUMNS, kinds, strict=True)]
 
     def _superseded(self) -> set[int]:
         """Lines of faults that a later line of the same episode replaces."""
@@ -194,6 +216,21 @@ def _read_row(line: bytes, path: Path, number: int) -> dict[str, Any]:
             f"{path}, line {number}: written with schema {schema!r}, this version reads 'forethought/episode/1'"
         )
     return row
+
+
+def _pack(kind: str, episode: Episode, field: str) -> array[Any]:
+    values = array(kind)
+    for segment in episode.segments:
+        values.extend(getattr(segment, field))
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+def _map_column(path: Path, kind: str) -> NDArray[Any]:
+    # A writer that was killed may have left part of an entry at the end.
+    entries = path.stat().st_size // np.dtype(kind).itemsize if path.exists() else 0
+    return np.memmap(path, kind, "r", shape=(entries,)) if entries else np.empty(0, kind)
 
 
 def _write(file: IO[bytes], data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import accumulate
+import math
 
 from ..envs.tasks import Task
 from ..envs.tool_env import ToolEnv
@@ -24,13 +24,23 @@ async def replay_episode(episode: Episode, env: ToolEnv | None = None) -> list[s
     env = env or EnvSpec(id=episode.env["id"], kwargs=episode.env["kwargs"]).make()
     if env.version != episode.env["version"]:
         return [f"the environment is version {env.version}, the episode was made with {episode.env['version']}"]
-    now = [0.0, *accumulate(turn.seconds + turn.sampling_seconds for turn in episode.turns)]
-    env.clock = lambda: now[0]
+    clock = env.clock
+    try:
+        return await _differences(episode, env)
+    finally:
+        env.clock = clock
+
+
+async def _differences(episode: Episode, env: ToolEnv) -> list[str]:
+    # Time is an input like the model's turns: it stands still, and runs out where the record says that it did.
+    now = 0.0
+    env.clock = lambda: now
     env.reset(seed=episode.seed, options={"task": Task.from_row(episode.task, f"episode {episode.id}")})
-    differences = []
+    differences: list[str] = []
     outcome = None
     for number, turn in enumerate(episode.turns):
-        now.pop(0)
+        if number == len(episode.turns) - 1 and episode.stop_reason == "seconds":
+            now = math.inf
         if outcome is not None and (outcome.terminated or outcome.truncated):
             return [*differences, f"turn {number} comes after the episode's end"]
         outcome = await env.step_async(turn.text, sampled_tokens=turn.end - turn.start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import zlib
 from dataclasses import dataclass, replace
@@ -12,6 +13,10 @@ from .agent import Agent
 from .engine import Sample
 from .env_spec import EnvSpec
 from .episode import Episode, PlanVersion, SectionSpan, Segment, Status, ToolCall, Turn
+
+
+_sessions = itertools.count()
+"""Numbers the sessions: the same episode may be in flight twice, for a trainer and for an evaluation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +56,7 @@ async def rollout_episode(env: ToolEnv, spec: EnvSpec, agent: Agent, request: Ep
         seed=request.seed,
         segments=[segment],
     )
+    session = f"{episode.id}#{next(_sessions)}"
     context_tokens = 0
     try:
         while True:
@@ -65,10 +71,10 @@ async def rollout_episode(env: ToolEnv, spec: EnvSpec, agent: Agent, request: Ep
                 seed=_turn_seed(request, len(episode.turns)),
             )
             asked = time.perf_counter()
-            sample = await engine.sample(segment.token_ids, params, session=episode.id)
+            sample = await engine.sample(segment.token_ids, params, session=session)
             sampled = time.perf_counter()
             context_tokens += len(segment.token_ids) + len(sample.token_ids)
-            ended = sample.token_ids[-1] in form.stop_token_ids
+            ended = bool(sample.token_ids) and sample.token_ids[-1] in form.stop_token_ids
             parsed = env.parse(form.tokenizer.pieces(sample.token_ids[:-1] if ended else sample.token_ids))
             outcome = await env.step_async(parsed, sampled_tokens=len(sample.token_ids))
             _record(episode, segment, sample, outcome)
@@ -78,7 +84,7 @@ async def rollout_episode(env: ToolEnv, spec: EnvSpec, agent: Agent, request: Ep
                 break
             segment.give(form.observation(outcome.observation, ended))
     finally:
-        engine.release(episode.id)
+        engine.release(session)
     _finish(episode, outcome, context_tokens, time.perf_counter() - started)
     return episode
 
@@ -92,7 +98,7 @@ def _room(env: ToolEnv, context_limit: int, context: int, turn_limit: int) -> in
 
 def _turn_seed(request: EpisodeRequest, turn: int) -> int:
     """A seed for one turn that depends on the episode alone, not on what else is in flight."""
-    return zlib.crc32(f"{request.seed}/{request.id}/{turn}".encode())
+    return zlib.crc32(f"{request.seed}/{request.id}/{turn}".encode(errors="backslashreplace"))
 
 
 def _record(episode: Episode, segment: Segment, sample: Sample, outcome: StepOutcome) -> None:

@@ -69,6 +69,11 @@ async def _work(
         for request in pending:
             env = env or spec.make()
             await ready.put(await _persist(env, spec, agent, request, max_retries))
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        await ready.put(RuntimeError(f"an engine or environment cancelled its own work: {error!r}"))
     except Exception as error:
         await ready.put(error)
     else:

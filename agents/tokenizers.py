@@ -69,17 +69,25 @@ class WordTokenizer:
         self._ids = {word: i for i, word in enumerate(self.words)}
         self._spaced = [f" {word}" for word in self.words]
         self.unknown, self.bos, self.eos, self.turn = (self._ids[w] for w in (UNKNOWN, BOS, EOS, TURN))
+        reserved = {PAD, UNKNOWN, BOS, EOS, TURN}
+        self._of_turns = {word: i for word, i in self._ids.items() if word not in reserved}
+        reserved |= {m for pair in MARKERS.values() for m in pair}
+        self._of_texts = {word: i for word, i in self._ids.items() if word not in reserved}
 
     def encode(self, text: str) -> list[int]:
-        """One id a word; a word that is not known becomes `<unk>`."""
-        get, unknown = self._ids.get, self.unknown
+        """One id a word; a word that is not known becomes `<unk>`, and so do special tokens and markers of turns."""
+        get, unknown = self._of_texts.get, self.unknown
         return [get(word, unknown) for word in text.split()]
 
-    encode_turn = encode
+    def encode_turn(self, text: str) -> list[int]:
+        """One id a word, markers among them."""
+        get, unknown = self._of_turns.get, self.unknown
+        return [get(word, unknown) for word in text.split()]
 
     def pieces(self, token_ids: Sequence[int]) -> list[str]:
-        """The words, each but the first with the space before it."""
-        pieces = [self._spaced[i] for i in token_ids]
+        """The words, each but the first with the space before it; an id without a word (padding of a model) is `<unk>`."""
+        spaced, count, unknown = self._spaced, len(self._spaced), self.unknown
+        pieces = [spaced[i if i < count else unknown] for i in token_ids]
         if pieces:
             pieces[0] = pieces[0][1:]
         return pieces
@@ -93,7 +101,7 @@ class WordTokenizer:
 
         rust = RustTokenizer(WordLevel(self._ids, unk_token=UNKNOWN))
         rust.pre_tokenizer = WhitespaceSplit()
-        return PreTrainedTokenizerFast(
+        return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
             tokenizer_object=rust, bos_token=BOS, eos_token=EOS, pad_token=PAD, unk_token=UNKNOWN, padding_side="left"
         )
 
@@ -132,9 +140,9 @@ class TransformersTokenizer:
         from tokenizers.decoders import DecodeStream
 
         stream = DecodeStream(skip_special_tokens=False)
-        rust = self.tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+        rust = self.tokenizer.backend_tokenizer
         pieces = [stream.step(rust, i) or "" for i in token_ids]
-        missing = self.tokenizer.decode(list(token_ids), skip_special_tokens=False)[len("".join(pieces)) :]
-        if missing and pieces:
-            pieces[-1] += missing
+        if pieces:
+            whole: str = rust.decode(list(token_ids), skip_special_tokens=False)
+            pieces[-1] += whole[len("".join(pieces)) :]
         return pieces

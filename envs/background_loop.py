@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -14,7 +15,11 @@ _loop: asyncio.AbstractEventLoop | None = None
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run `coroutine` to its end and return its result, from any thread, whether or not a loop runs in it."""
-    return asyncio.run_coroutine_threadsafe(coroutine, _running()).result()
+    future = asyncio.run_coroutine_threadsafe(coroutine, _running())
+    try:
+        return future.result()
+    finally:
+        future.cancel()  # on Ctrl-C; otherwise it is done
 
 
 def _running() -> asyncio.AbstractEventLoop:
@@ -24,3 +29,18 @@ def _running() -> asyncio.AbstractEventLoop:
             _loop = asyncio.new_event_loop()
             threading.Thread(target=_loop.run_forever, daemon=True, name="forethought-loop").start()
         return _loop
+
+
+_inherited: list[asyncio.AbstractEventLoop | None] = []
+"""Loops of parent processes: never closed here, because parent and child share what they watch."""
+
+
+def _forget() -> None:
+    """In a forked child the loop's thread is gone, and the lock may be held for ever."""
+    global _lock, _loop
+    _inherited.append(_loop)
+    _lock, _loop = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

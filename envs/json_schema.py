@@ -24,15 +24,17 @@ def parameters_schema(function: Callable[..., Any]) -> dict[str, Any]:
     Raises:
         TypeError: a parameter has no annotation, or one that has no JSON counterpart.
     """
-    hints = typing.get_type_hints(function)
+    hints = typing.get_type_hints(function, include_extras=True)
     descriptions = _argument_descriptions(inspect.getdoc(function) or "")
     properties: dict[str, Any] = {}
     required = []
     for name, parameter in inspect.signature(function).parameters.items():
         if name == "self":
             continue
-        if name not in hints or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TypeError(f"tool {function.__qualname__!r}: parameter {name!r} needs a type annotation of its own")
+        if name not in hints or parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise TypeError(
+                f"tool {function.__qualname__!r}: parameter {name!r} needs a name and a type annotation of its own"
+            )
         schema = _type_schema(hints[name], f"tool {function.__qualname__!r}, parameter {name!r}")
         if name in descriptions:
             schema["description"] = descriptions[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -90,7 +91,12 @@ class ToolEnv(gymnasium.Env[str, str]):
             protocol_rules(self.mode, bool(self.toolbox.declarations())), self.toolbox.declarations()
         )
         """What a model that was not trained on this environment must be told; empty for `words`."""
+        self.observation = ""
+        """The last observation."""
         self._task: Task | None = None
+        self._plan: Plan | None = None
+        self._usage = Usage()
+        self._transcript: list[str] = []
         self._done = True
 
     @abstractmethod
@@ -128,16 +134,15 @@ class ToolEnv(gymnasium.Env[str, str]):
         """
         super().reset(seed=seed)
         self._task = self._choose_task(options)
-        self._plan: Plan | None = None
+        self._plan = None
         self._usage = Usage()
         self._done = False
-        self._transcript: list[str] = []
+        self._transcript = []
         self._started = self.clock()
         self.begin()
         prompt = self.task_prompt()
         observation = f"{self.instructions}\n\n{prompt}" if self.instructions else prompt
         self.observation = observation
-        """The last observation."""
         if self.render_mode == "ansi":
             self._transcript.append(observation)
         return observation, self._info({}, None, None)
@@ -173,6 +178,8 @@ class ToolEnv(gymnasium.Env[str, str]):
 
     def truncate(self, reason: str) -> StepOutcome:
         """End the episode from outside, for a limit that the environment does not know (the context is full)."""
+        if self._done:
+            raise ResetNeeded("the episode is over or has not begun: there is nothing to truncate")
         return self._end(reason, ParsedTurn(""), [], "", None)
 
     def parse(self, pieces: list[str]) -> ParsedTurn:
@@ -195,7 +202,9 @@ class ToolEnv(gymnasium.Env[str, str]):
             return chosen
         if isinstance(chosen, Mapping):
             return Task.from_row(chosen, 'options["task"]')
-        return self.tasks[chosen]
+        if isinstance(chosen, str):
+            raise TypeError(f'options["task"] is an index, a Task or a row, found the text {chosen[:60]!r}')
+        return self.tasks[operator.index(chosen)]
 
     def _read(self, action: ParsedTurn | str) -> ParsedTurn:
         if self._done:
@@ -215,7 +224,12 @@ class ToolEnv(gymnasium.Env[str, str]):
         calls = self._allowed(turn)
         if len(calls) == 1:
             return [await self.toolbox.run(calls[0])]
-        return list(await asyncio.gather(*map(self.toolbox.run, calls)))
+        running = [asyncio.ensure_future(self.toolbox.run(call)) for call in calls]
+        try:
+            return await asyncio.gather(*running)
+        finally:
+            for task in running:  # a fault of one call ends the episode: the others have nobody to answer
+                task.cancel()
 
     def _answer(self, turn: ParsedTurn, results: list[CallResult], sampled_tokens: int | None) -> StepOutcome:
         usage = self._usage
@@ -248,13 +262,13 @@ class ToolEnv(gymnasium.Env[str, str]):
     ) -> StepOutcome:
         """The outcome of a step; with a reason to stop it is the last one and carries the scores."""
         self._done = stop is not None
-        scores = self.score(answer) if self._done else {}
+        scores = {name: float(value) for name, value in self.score(answer).items()} if self._done else {}
         self.observation = observation
         if self.render_mode == "ansi":
             self._transcript += [turn.text, observation]
         return StepOutcome(
             observation=observation,
-            reward=sum(w * scores.get(name, 0.0) for name, w in self.score_weights.items()) if scores else 0.0,
+            reward=float(sum(w * scores.get(name, 0.0) for name, w in self.score_weights.items())) if scores else 0.0,
             terminated=answer is not None,
             truncated=self._done and answer is None,
             info=self._info(scores, turn.error.kind if turn.error else None, stop),

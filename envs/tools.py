@@ -7,11 +7,13 @@ output all become an observation; only an `InfrastructureFault` passes through, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import inspect
 import json
+import math
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -76,9 +78,17 @@ class Tool:
     timeout: float | None = DEFAULT_TIMEOUT
     is_async: bool = False
     validator: Validator = field(init=False, repr=False)
+    _types: dict[str, type | None] = field(init=False, repr=False)
+    """Of each parameter, the class that its schema accepts without a closer look."""
+    _required: frozenset[str] = field(init=False, repr=False)
+    _plain: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.validator = compile_schema(self.parameters)
+        properties = self.parameters.setdefault("properties", {})
+        self._types = {name: _SIMPLE.get(_simple(schema)) for name, schema in properties.items()}
+        self._required = frozenset(self.parameters.get("required", ()))
+        self._plain = self.parameters.keys() <= {"type", "description", "properties", "required", "additionalProperties"}
 
     @classmethod
     def from_function(cls, function: Callable[..., Any]) -> Tool:
@@ -93,12 +103,35 @@ class Tool:
             is_async=inspect.iscoroutinefunction(function),
         )
 
+    def accepts(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether `arguments` are plainly valid. Where this says False the validator has the last word: it is slower."""
+        types = self._types
+        for name, value in arguments.items():
+            if type(value) is not types.get(name):
+                return False
+        return self._plain and self._required <= arguments.keys()
+
+    def as_annotated(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Valid arguments with whole numbers as `int` where an integer is asked for: 2.0 is an integer in JSON."""
+        return {
+            name: int(value) if type(value) is float and self._types.get(name) is int else value
+            for name, value in arguments.items()
+        }
+
     def declaration(self) -> dict[str, Any]:
         """Name, description and parameters, as chat templates take them."""
         return {
             "type": "function",
             "function": {"name": self.name, "description": self.description, "parameters": self.parameters},
         }
+
+
+_SIMPLE: dict[str | None, type] = {"string": str, "integer": int, "number": float, "boolean": bool}
+
+
+def _simple(schema: Mapping[str, Any]) -> str | None:
+    """The type of a schema that asks for nothing but a scalar type."""
+    return schema.get("type") if schema.keys() <= {"type", "description", "default"} else None
 
 
 def marked_tools(owner: object) -> list[Tool]:
@@ -123,6 +156,8 @@ class Toolbox:
             if item.name in self._tools:
                 raise ValueError(f"two tools are named {item.name!r}; names must differ")
             self._tools[item.name] = item
+        if max_output < 1:
+            raise ValueError(f"max_output must be at least 1 character, found {max_output}")
         self._max_output = max_output
 
     def declarations(self) -> list[dict[str, Any]]:
@@ -137,15 +172,16 @@ class Toolbox:
             message = f"there is no tool {call.name[:60]!r}{self._hint(call.name)}"
             return _failed(call, given, "unknown_tool", message)
         if not isinstance(call.arguments, dict):
-            names = list(item.parameters["properties"])
-            if len(call.arguments) > len(names):
-                message = f"{call.name} takes {len(names)} arguments ({', '.join(names)}), found {len(call.arguments)}"
-                return _failed(call, given, "bad_arguments", message)
             properties = item.parameters["properties"]
-            given = {n: _from_word(v, properties[n]) for n, v in zip(names, call.arguments, strict=False)}
-        violation = first_violation(item.validator, given)
-        if violation is not None:
-            return _failed(call, given, "bad_arguments", f"{call.name}: {violation}")
+            if len(call.arguments) > len(properties):
+                counts = f"{len(properties)} arguments ({', '.join(properties)}), found {len(call.arguments)}"
+                return _failed(call, given, "bad_arguments", f"{call.name} takes {counts}")
+            given = {n: _from_word(w, schema) for w, (n, schema) in zip(call.arguments, properties.items(), strict=False)}
+        if not item.accepts(given):
+            violation = first_violation(item.validator, given)
+            if violation is not None:
+                return _failed(call, given, "bad_arguments", f"{call.name}: {violation}")
+            given = item.as_annotated(given)
         return item, CallResult(name=call.name, arguments=given, step=call.step)
 
     def runs_inline(self, call: Call) -> bool:
@@ -163,7 +199,7 @@ class Toolbox:
             result.output = self._text(item.function(**result.arguments))
         except InfrastructureFault:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._fail(result, error)
         return result
 
@@ -175,28 +211,48 @@ class Toolbox:
         if isinstance(bound, CallResult):
             return bound
         item, result = bound
-        work = item.function(**result.arguments) if item.is_async else _in_thread(item.function, result.arguments)
+        work: asyncio.Future[_Settled]
+        if item.is_async:
+            work = asyncio.ensure_future(_settle(item.function(**result.arguments)))
+        else:
+            work = _in_thread(item.function, result.arguments)
         try:
-            result.output = self._text(await asyncio.wait_for(work, item.timeout))
-        except InfrastructureFault:
-            raise
-        except TimeoutError:
+            # Not wait_for: it would wait for a coroutine that ignores its cancellation.
+            done, _ = await asyncio.wait((work,), timeout=item.timeout)
+        finally:
+            work.cancel()
+        if not done:
             result.error, result.output = "timeout", f"Error: {item.name} took longer than {item.timeout:g} seconds"
-        except Exception as error:
+            return result
+        value, error = work.result()
+        if isinstance(error, InfrastructureFault):
+            raise error
+        if error is None:
+            try:
+                result.output = self._text(value)
+            except Exception as unprintable:
+                error = unprintable
+        if error is not None:
             self._fail(result, error)
         return result
 
-    def _fail(self, result: CallResult, error: Exception) -> None:
+    def _fail(self, result: CallResult, error: BaseException) -> None:
         result.error = "tool_error"
-        message = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
+        try:
+            message = str(error)
+        except Exception:
+            message = "(its message cannot be shown)"
+        if not isinstance(error, ToolError):
+            message = f"{type(error).__name__}: {message}" if message else type(error).__name__
         result.output = self._text(f"Error: {message}")
 
     def _text(self, value: Any) -> str:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        if len(text) <= self._max_output:
-            return text
-        half = self._max_output // 2
-        return f"{text[:half]}\n[{len(text) - 2 * half} of {len(text)} characters cut]\n{text[-half:]}"
+        if len(text) > self._max_output:
+            half = self._max_output // 2
+            text = f"{text[:half]}\n[{len(text) - 2 * half} of {len(text)} characters cut]\n{text[len(text) - half :]}"
+        # A lone surrogate is not Unicode text: no tokenizer takes it.
+        return text if text.isascii() else text.encode(errors="replace").decode()
 
     def _hint(self, name: str) -> str:
         close = difflib.get_close_matches(name[:100], self._tools, n=1)
@@ -211,34 +267,60 @@ def _failed(call: Call, arguments: Mapping[str, Any], kind: str, message: str) -
 
 def _from_word(word: str, schema: Mapping[str, Any]) -> Any:
     """A word as the type that the schema asks for; unchanged where it does not read as one."""
-    convert = {"integer": int, "number": float}.get(schema.get("type", ""))
+    if "enum" in schema:
+        return next((value for value in schema["enum"] if str(value) == word), word)
+    for alternative in schema.get("anyOf", (schema,)):
+        kind = alternative.get("type")
+        if kind == "string":
+            return word
+        if kind == "null" and word == "null":
+            return None
+        if kind == "boolean" and word in ("true", "false"):
+            return word == "true"
+        try:
+            if kind == "integer":
+                return int(word)
+            if kind == "number" and math.isfinite(number := float(word)):
+                return number
+        except ValueError:
+            pass
+    return word
+
+
+_Settled = tuple[Any, BaseException | None]
+"""What a tool returned, or what it raised."""
+
+
+async def _settle(work: Awaitable[Any]) -> _Settled:
+    """Await a tool; whatever it raises is data, unless this task itself is cancelled."""
     try:
-        return word if convert is None else convert(word)
-    except ValueError:
-        return word
+        return await work, None
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return None, error
+    except (Exception, SystemExit) as error:
+        return None, error
 
 
-def _in_thread(function: Callable[..., Any], arguments: Mapping[str, Any]) -> asyncio.Future[Any]:
+def _in_thread(function: Callable[..., Any], arguments: Mapping[str, Any]) -> asyncio.Future[_Settled]:
     """Run `function` in a daemon thread: one that hangs for ever neither blocks a pool nor the exit of the process."""
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
+    future: asyncio.Future[_Settled] = loop.create_future()
 
-    def deliver(value: Any, error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(value)
-        else:
-            future.set_exception(error)
+    def deliver(settled: _Settled) -> None:
+        if not future.done():
+            future.set_result(settled)
 
     def work() -> None:
-        value, error = None, None
+        settled: _Settled
         try:
-            value = function(**arguments)
-        except BaseException as raised:
-            error = raised
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(deliver, value, error)
+            settled = function(**arguments), None
+        except BaseException as error:
+            settled = None, error
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(deliver, settled)
 
     threading.Thread(target=work, daemon=True, name=f"tool-{getattr(function, '__name__', 'call')}").start()
     return future

@@ -7,6 +7,7 @@ models of a million parameters that are trained from scratch.
 from __future__ import annotations
 
 import json
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from .errors import ContentError, excerpt
-from .plan import Plan, PlanStep
+from .plan import MAX_STEPS, Plan, PlanStep
 from .turn import Call, SectionKind
 
 MARKERS: dict[SectionKind, tuple[str, str]] = {
@@ -25,6 +26,8 @@ MARKERS: dict[SectionKind, tuple[str, str]] = {
     SectionKind.ANSWER: ("<answer>", "</answer>"),
 }
 RESPONSE = ("<tool_response>", "</tool_response>")
+MAX_DEPTH = 64
+"""Levels of lists and objects in a call: what is nested deeper could not be written or validated again."""
 
 
 class Spelling(StrEnum):
@@ -113,23 +116,25 @@ class JsonCodec(Codec):
             value = _JSON.decode(text)
         except (ValueError, RecursionError) as error:
             raise ContentError(expected, f"{excerpt(text)} ({_reason(error)})") from None
+        if text.count("{") + text.count("[") > MAX_DEPTH and _too_deep(value):
+            raise ContentError(f"{expected} of at most {MAX_DEPTH} levels", excerpt(text))
         if not isinstance(value, dict):
             raise ContentError(expected, excerpt(text))
         name, arguments, step = value.get("name"), value.get("arguments", {}), value.get("step")
         if not isinstance(name, str) or not isinstance(arguments, dict):
             raise ContentError(expected, excerpt(text))
-        if step is not None and (not isinstance(step, int) or isinstance(step, bool)):
-            raise ContentError('"step" to be the number of a plan step', excerpt(json.dumps(step)))
+        if step is not None and (type(step) is not int or not 1 <= step <= MAX_STEPS):
+            raise ContentError(f'"step" to be the number of a plan step, 1 to {MAX_STEPS}', excerpt(json.dumps(step)))
         return Call(name, arguments, step)
 
     def write_call(self, call: Call) -> str:
-        """The JSON object."""
+        """The JSON object; `</` is escaped, so that no argument can end the section."""
         if not isinstance(call.arguments, dict):
             raise TypeError("json spelling writes arguments by name")
         value: dict[str, Any] = {"name": call.name, "arguments": call.arguments}
         if call.step is not None:
             value["step"] = call.step
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False).replace("</", "<\\/")
 
     def instructions(self, mode_rules: str, tools: Sequence[dict[str, Any]]) -> str:
         """The grammar in words, then the tools as JSON Schemas."""
@@ -168,6 +173,8 @@ class WordsCodec(Codec):
         step = int(words.pop(0)[:-1]) if words and self._number.match(words[0]) else None
         if not words:
             raise ContentError("the name of a tool", "an empty call")
+        if step is not None and not 1 <= step <= MAX_STEPS:
+            raise ContentError(f"the number of a plan step, 1 to {MAX_STEPS}", f"'{step}.'")
         name, rest = words[0], words[1:]
         if not rest:
             return Call(name, (), step)
@@ -188,7 +195,30 @@ def _reject_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-_JSON = json.JSONDecoder(parse_constant=_reject_constant)
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{digits} is too large")
+    return value
+
+
+def _too_deep(value: Any) -> bool:
+    """Whether lists and objects are nested deeper than `MAX_DEPTH`."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += item.values()
+            elif isinstance(item, list):
+                inner += item
+        if not inner:
+            return False
+        level = inner
+    return True
+
+
+_JSON = json.JSONDecoder(parse_constant=_reject_constant, parse_float=_finite)
 _CODECS: dict[Spelling, Codec] = {Spelling.JSON: JsonCodec(), Spelling.WORDS: WordsCodec()}
 
 

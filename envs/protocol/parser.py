@@ -1,11 +1,12 @@
 """The streaming parser: pieces of text (tokens) in, typed sections with token spans out.
 
-It never raises for what a policy wrote, and its time is linear in the length of the turn: inside a section only the new
-piece and the last few characters before it are searched for the closing marker.
+It never raises for what a policy wrote, and its time is linear in the length of the turn: every character is searched
+once, and between two pieces only the last few, which may be the beginning of a marker, are kept.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterable
 
@@ -22,8 +23,9 @@ _NEXT: dict[SectionKind, tuple[SectionKind, ...]] = {
     SectionKind.SUMMARY: (),
     SectionKind.ANSWER: (),
 }
-_OPENING = tuple((kind, markers[0]) for kind, markers in MARKERS.items())
-_LONGEST_MARKER = max(len(marker) for _, marker in _OPENING)
+_OPENING = {markers[0]: kind for kind, markers in MARKERS.items()}
+_LONGEST_MARKER = max(map(len, _OPENING))
+_visible = re.compile(r"\S").search
 
 
 def _first(mode: Mode, plan_due: bool) -> tuple[SectionKind, ...]:
@@ -46,17 +48,18 @@ class TurnParser:
         plan_due: No plan has been accepted yet: in mode `plan` this turn must open with one.
     """
 
-    __slots__ = ("_allowed", "_closing", "_codec", "_content", "_error", "_kind", "_lengths", "_offset", "_pending",
-                 "_pieces", "_sections", "_start")  # fmt: skip
+    __slots__ = ("_allowed", "_closing", "_codec", "_content", "_failure", "_kind", "_offset", "_pending", "_pieces",
+                 "_sections", "_start")  # fmt: skip
 
     def __init__(self, codec: Codec, mode: Mode = Mode.PLAN, plan_due: bool = True) -> None:
         self._codec = codec
         self._allowed = _FIRST[mode, plan_due]
         self._pieces: list[str] = []
         self._sections: list[Section] = []
-        self._error: FormatError | None = None
+        self._failure: tuple[str, str | None, int] | None = None
+        """Kind, found and position of the first thing that the grammar does not allow."""
         self._pending = ""
-        """Text not yet decided on; between tokens never longer than a marker."""
+        """Text not yet decided on, never longer than a marker."""
         self._offset = 0
         """Character of the turn at which `_pending` begins."""
         self._kind: SectionKind | None = None
@@ -68,104 +71,92 @@ class TurnParser:
     def feed(self, piece: str) -> list[Section]:
         """Take the text of the next token (possibly empty) and return the sections that it completed."""
         self._pieces.append(piece)
-        if self._error is not None or not piece:
+        if self._failure is not None or not piece:
             return []
-        self._pending += piece
         before = len(self._sections)
-        while self._inside() if self._kind is not None else self._between():
-            pass
+        text = self._pending + piece
+        decided = self._scan(text)
+        self._pending = text[decided:]
+        self._offset += decided
         return self._sections[before:]
 
     def finish(self) -> ParsedTurn:
         """The turn. Token spans count the pieces that were fed."""
         text = self._pieces[0] if len(self._pieces) == 1 else "".join(self._pieces)
         turn = ParsedTurn(text, self._sections)
-        if self._error is None:
-            self._error = self._unfinished(len(text))
-        if self._error is None:
-            self._interpret(turn)
-        turn.error = self._error
+        turn.error = self._grammar_error(text) or self._interpret(turn)
         if len(self._pieces) > 1:
             locate(self._sections, self._pieces)
         else:
-            for section in self._sections:
-                section.token_end = 1
+            for number, section in enumerate(self._sections):
+                section.token_start, section.token_end = min(number, 1), 1
         return turn
 
-    def _between(self) -> bool:
-        """Open the next section if its marker is whole. True when there is more to do."""
-        text = self._pending.lstrip()
-        if not text:
-            self._offset += len(self._pending)
-            self._pending = ""
-            return False
-        position = self._offset + len(self._pending) - len(text)
-        for kind, marker in _OPENING:
-            if text.startswith(marker):
+    def _scan(self, text: str) -> int:
+        """Open and close the sections in `text`; returns how many of its characters are decided."""
+        at = 0
+        while True:
+            if self._kind is None:
+                visible = _visible(text, at)
+                if visible is None:
+                    return len(text)
+                at = visible.start()
+                marker = text[at : text.find(">", at, at + _LONGEST_MARKER) + 1]
+                kind = _OPENING.get(marker)
+                if kind is None:
+                    if not any(opening.startswith(text[at : at + _LONGEST_MARKER]) for opening in _OPENING):
+                        self._failure = ("unexpected_text", None, self._offset + at)
+                    return at
                 if kind not in self._allowed:
-                    self._fail("unexpected_section", self._expected(), marker, position)
-                    return False
-                self._kind, self._closing, self._start = kind, MARKERS[kind][1], position
-                self._offset = position + len(marker)
-                self._pending = text[len(marker) :]
-                return True
-        if len(text) >= _LONGEST_MARKER or not any(marker.startswith(text) for _, marker in _OPENING):
-            self._fail("unexpected_text", self._expected(), excerpt(text), position)
-        return False
+                    self._failure = ("unexpected_section", marker, self._offset + at)
+                    return at
+                self._kind, self._closing, self._start = kind, MARKERS[kind][1], self._offset + at
+                at += len(marker)
+            end = text.find(self._closing, at)
+            if end < 0:
+                kept = max(at, len(text) - len(self._closing) + 1)
+                self._content.append(text[at:kept])
+                return kept
+            self._content.append(text[at:end])
+            at = end + len(self._closing)
+            self._sections.append(Section(self._kind, "".join(self._content), self._start, self._offset + at))
+            self._allowed = _NEXT[self._kind]
+            self._kind = None
+            self._content = []
 
-    def _inside(self) -> bool:
-        """Close the open section if its end is there. True when there is more to do."""
-        assert self._kind is not None
-        end = self._pending.find(self._closing)
-        if end < 0:
-            keep = len(self._pending) - len(self._closing) + 1
-            if keep > 0:
-                self._content.append(self._pending[:keep])
-                self._offset += keep
-                self._pending = self._pending[keep:]
-            return False
-        self._content.append(self._pending[:end])
-        after = end + len(self._closing)
-        self._offset += after
-        self._sections.append(Section(self._kind, "".join(self._content), self._start, self._offset))
-        self._pending = self._pending[after:]
-        self._allowed = _NEXT[self._kind]
-        self._kind = None
-        self._content = []
-        return True
-
-    def _unfinished(self, length: int) -> FormatError | None:
+    def _grammar_error(self, text: str) -> FormatError | None:
+        if self._failure is not None:
+            kind, found, position = self._failure
+            return FormatError(kind, self._expected(), found or excerpt(text[position:]), position)
         if self._kind is not None:
-            return FormatError("unclosed_section", self._closing, "the end of the turn", length)
-        if self._pending.strip():
+            return FormatError("unclosed_section", self._closing, "the end of the turn", len(text))
+        if self._pending:
             return FormatError("unexpected_text", self._expected(), excerpt(self._pending), self._offset)
         if not self._sections or self._sections[-1].kind not in _ACTS:
-            return FormatError("missing_act", self._expected(), "the end of the turn", length)
+            return FormatError("missing_act", self._expected(), "the end of the turn", len(text))
         return None
 
-    def _interpret(self, turn: ParsedTurn) -> None:
+    def _interpret(self, turn: ParsedTurn) -> FormatError | None:
         for section in turn.sections:
+            kind = section.kind
             try:
-                if section.kind is _CALL:
+                if kind is _CALL:
                     turn.calls.append(self._codec.read_call(section.text))
-                elif section.kind is _PLAN:
+                elif kind is _PLAN:
                     turn.plan = self._codec.read_plan(section.text)
-                elif section.kind is SectionKind.ANSWER:
+                elif kind is SectionKind.ANSWER:
                     turn.answer = section.text.strip()
-                elif section.kind is SectionKind.SUMMARY:
+                elif kind is SectionKind.SUMMARY:
                     turn.summary = section.text.strip()
             except ContentError as error:
-                self._error = FormatError(f"bad_{section.kind}", error.expected, error.found, section.start)
-                return
+                return FormatError(f"bad_{kind}", error.expected, error.found, section.start)
+        return None
 
     def _expected(self) -> str:
         names = [MARKERS[kind][0] for kind in self._allowed]
         if not names:
             return "the end of the turn"
         return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
-
-    def _fail(self, kind: str, expected: str, found: str, position: int) -> None:
-        self._error = FormatError(kind, expected, found, position)
 
 
 def parse_turn(text: str, codec: Codec, mode: Mode = Mode.PLAN, plan_due: bool = True) -> ParsedTurn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import random
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -96,7 +97,7 @@ class GeneratedTasks(TaskSet):
     def __getitem__(self, index: int) -> Task:
         if not 0 <= index < self._size:
             raise IndexError(f"task {index} of {self._size}")
-        item = self._start + index
+        item = self._start + operator.index(index)
         return self._make(random.Random(item), item)
 
 
@@ -110,13 +111,22 @@ def as_task_set(tasks: TaskSet | Iterable[Task] | str | Path) -> TaskSet:
 
 
 def _read_lines(path: Path) -> Iterable[Task]:
+    lines: dict[str, int] = {}
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
             try:
-                row = json.loads(line)
-            except ValueError as error:
+                row = json.loads(line, parse_constant=_reject_constant)
+            except (ValueError, RecursionError) as error:
                 raise TaskError(f"{where}: not JSON: {error}") from None
-            yield Task.from_row(row, where)
+            task = Task.from_row(row, where)
+            first = lines.setdefault(task.id, number)
+            if first != number:
+                raise TaskError(f"{where}: the id {task.id!r} is taken by line {first}; ids must differ")
+            yield task
+
+
+def _reject_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

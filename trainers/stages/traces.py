@@ -1,0 +1,55 @@
+"""Plan traces: episodes of a scripted policy, tokenised like everybody's, for supervised fine-tuning."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...agents.agent import Script, ScriptedAgent
+from ...agents.context_format import ContextFormat
+from ...agents.episode_store import EpisodeWriter
+from ...agents.rollout import EpisodeRequest
+from ...agents.rollouts import run_rollouts
+from ...envs import background_loop
+from ..progress import Progress
+from ..recipe import Recipe, TracesTable
+from ..toml_tables import ConfigError
+
+
+def make_traces(recipe: Recipe, table: TracesTable, format: ContextFormat, folder: Path, progress: Progress) -> None:
+    """Roll the script out on the first tasks of the environment; a run that was killed goes on where it was."""
+    spec = recipe.env.spec()
+    agent = ScriptedAgent(load_script(table.script), format)
+    tasks = spec.make().tasks
+    counter = progress.counter("traces", table.episodes)
+
+    async def run(writer: EpisodeWriter) -> None:
+        async for episode in run_rollouts(_requests(writer.finished), spec, agent, concurrency=16):
+            writer.append(episode)
+            counter.show(len(writer.finished))
+
+    def _requests(finished: set[str]) -> Iterator[EpisodeRequest]:
+        for i in range(table.episodes):
+            request = EpisodeRequest(task=tasks[i % len(tasks)], attempt=i // len(tasks), seed=recipe.seed + i)
+            if request.id not in finished:
+                yield request
+
+    with EpisodeWriter(folder) as writer:
+        background_loop.run(run(writer))
+
+
+def load_script(name: str) -> Script:
+    """The script `module:function`.
+
+    Raises:
+        ConfigError: there is no such module or function.
+    """
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise ConfigError(f"a script is named 'module:function', found {name!r}")
+    try:
+        script: Script = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"script {name!r}: {error}") from None
+    return script

@@ -1,0 +1,185 @@
+"""Strict reading of TOML into dataclasses: every mistake is named with its file, its line and what is allowed."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"\s*([A-Za-z0-9_.\-\"' ]+?)\s*=")
+_NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false", dict: "a table"}
+
+
+class ConfigError(ValueError):
+    """A configuration file or an override is wrong; the message says where and what is allowed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where values come from, for error messages."""
+
+    name: str
+    text: str
+
+    def at(self, path: Sequence[str | int]) -> str:
+        """`file, line N` of the value at `path`, as near as the text tells."""
+        line = self._line([str(part) for part in path])
+        return f"{self.name}, line {line}" if line else self.name
+
+    def _line(self, path: list[str]) -> int | None:
+        """The line of the longest prefix of `path` that the text names."""
+        best, best_depth = None, 0
+        header: list[str] = []
+        seen: dict[str, int] = {}
+        for number, line in enumerate(self.text.splitlines(), 1):
+            if match := _HEADER.match(line):
+                name = match[1]
+                header = _split(name)
+                if line.lstrip().startswith("[["):
+                    header.append(str(seen.get(name, 0)))
+                    seen[name] = seen.get(name, 0) + 1
+                here = header
+            elif match := _KEY.match(line):
+                here = header + _split(match[1])
+            else:
+                continue
+            depth = len(here)
+            if depth > best_depth and here == path[:depth]:
+                best, best_depth = number, depth
+        return best
+
+
+def read_toml(path: str | Path) -> tuple[dict[str, Any], Source]:
+    """The tables of a file.
+
+    Raises:
+        ConfigError: there is no such file, or it is not TOML.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file") from None
+    try:
+        return tomllib.loads(text), Source(str(path), text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+
+
+def apply_overrides(tables: dict[str, Any], overrides: Iterable[str]) -> None:
+    """Set values by dotted name: `grpo.length_penalty.weight=0`, `eval.0.tasks=100`.
+
+    Raises:
+        ConfigError: an override is not `name=value`, or walks through something that is no table.
+    """
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"override {override!r}: expected name=value, for example seed=1")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        *parents, last = name.strip().split(".")
+        place: Any = tables
+        for part in parents:
+            place = _descend(place, part, override)
+        if isinstance(place, list):
+            place[_index(place, last, override)] = value
+        else:
+            place[last] = value
+
+
+def build(cls: type[T], table: dict[str, Any], source: Source, path: tuple[str | int, ...] = ()) -> T:
+    """An instance of the dataclass `cls` from a table.
+
+    Raises:
+        ConfigError: an unknown key, a missing key, or a value of the wrong type.
+    """
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
+    hints = typing.get_type_hints(cls)
+    where = f"[{'.'.join(map(str, path))}]" if path else "the top level"
+    for key in table:
+        check_key(key, list(fields), source, (*path, key), where)
+    values = {}
+    for name, field in fields.items():
+        if name in table:
+            values[name] = _convert(table[name], hints[name], source, (*path, name))
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{source.at(path)}: {where} needs a value for {name!r}")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ConfigError(f"{source.at(path)}: {where}: {error}") from None
+
+
+def check_key(key: str, allowed: list[str], source: Source, path: Sequence[str | int], where: str) -> None:
+    """Raise a `ConfigError` that suggests the closest allowed key, unless `key` is one of them."""
+    if key in allowed:
+        return
+    close = difflib.get_close_matches(key, allowed, n=1)
+    if close:
+        hint = f"did you mean {close[0]!r}?"
+    else:
+        hint = f"allowed are {', '.join(allowed)}" if len(allowed) <= 20 else "see the documentation of its fields"
+    raise ConfigError(f"{source.at(path)}: unknown key {key!r} in {where}; {hint}")
+
+
+def _convert(value: Any, hint: Any, source: Source, path: tuple[str | int, ...]) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _convert(value, next(a for a in arguments if a is not type(None)), source, path)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        _expect(isinstance(value, dict), "a table", value, source, path)
+        return build(typing.cast(Any, hint), value, source, path)
+    if origin is list:
+        _expect(isinstance(value, list), "a list", value, source, path)
+        return [_convert(item, arguments[0], source, (*path, i)) for i, item in enumerate(value)]
+    if origin is tuple:
+        fits = isinstance(value, list) and len(value) == len(arguments)
+        _expect(fits, f"a list of {len(arguments)} values", value, source, path)
+        return tuple(_convert(v, a, source, (*path, i)) for i, (v, a) in enumerate(zip(value, arguments, strict=True)))
+    if origin is typing.Literal:
+        _expect(value in arguments, f"one of {', '.join(map(repr, arguments))}", value, source, path)
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    kind = origin or hint
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    _expect(fits, _NAMES.get(kind, str(kind)), value, source, path)
+    return value
+
+
+def _expect(fits: bool, expected: str, value: Any, source: Source, path: Sequence[str | int]) -> None:
+    if not fits:
+        name = ".".join(map(str, path))
+        raise ConfigError(f"{source.at(path)}: {name} must be {expected}, found {value!r}")
+
+
+def _descend(place: Any, part: str, override: str) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, part, override)]
+    child = place.setdefault(part, {})
+    if not isinstance(child, (dict, list)):
+        raise ConfigError(f"override {override!r}: {part!r} is a value, not a table")
+    return child
+
+
+def _index(items: list[Any], part: str, override: str) -> int:
+    if not part.isdigit() or int(part) >= len(items):
+        raise ConfigError(f"override {override!r}: {part!r} is not the number of one of the {len(items)} entries")
+    return int(part)
+
+
+def _split(name: str) -> list[str]:
+    return [part.strip().strip("\"'") for part in name.split(".")]
