@@ -195,7 +195,7 @@ class EpisodeStore:
         superseded: set[int] = set()
         with self._path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                if not faults and b'"status":"fault"' not in line or not line.endswith(b"\n"):
+                if (not faults and b'"status":"fault"' not in line) or not line.endswith(b"\n"):
                     continue
                 row = _read_row(line, self._path, number)
                 if row["id"] in faults:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .agent import ModelAgent
 from .context_format import ChatFormat, ContextFormat, PlainFormat
@@ -39,9 +39,14 @@ def load_model_agent(
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(str(path), dtype="auto").to(device).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(str(path), dtype="auto")
     return model_agent(
-        model, format_for(path), sampling=sampling, slots=slots, context_limit=context_limit, name=Path(path).name
+        model.to(device).eval(),
+        format_for(path),
+        sampling=sampling,
+        slots=slots,
+        context_limit=context_limit,
+        name=Path(path).name,
     )
 
 

@@ -14,7 +14,6 @@ from .engine import Sample
 from .env_spec import EnvSpec
 from .episode import Episode, PlanVersion, SectionSpan, Segment, Status, ToolCall, Turn
 
-
 _sessions = itertools.count()
 """Numbers the sessions: the same episode may be in flight twice, for a trainer and for an evaluation."""
 

@@ -122,27 +122,49 @@ class WordTokenizer:
 class TransformersTokenizer:
     """Any fast tokenizer of transformers."""
 
+    _LONGEST = 8
+    """Tokens that can share one character: four bytes, with room for markers of bytes."""
+
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
 
     def encode(self, text: str) -> list[int]:
-        """Special tokens that someone spelled in `text` are split into ordinary ones."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        """Special tokens that someone spelled in `text` are split into ordinary ones; lone surrogates become `?`."""
+        ids: list[int] = self.tokenizer(_unicode(text), add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return ids
 
     def encode_turn(self, text: str) -> list[int]:
         """Special tokens stay whole."""
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self.tokenizer(_unicode(text), add_special_tokens=False)["input_ids"]
         return ids
 
     def pieces(self, token_ids: Sequence[int]) -> list[str]:
         """What each token adds; a token that ends inside a character adds nothing, the next one adds it."""
         from tokenizers.decoders import DecodeStream
 
-        stream = DecodeStream(skip_special_tokens=False)
         rust = self.tokenizer.backend_tokenizer
-        pieces = [stream.step(rust, i) or "" for i in token_ids]
-        if pieces:
-            whole: str = rust.decode(list(token_ids), skip_special_tokens=False)
-            pieces[-1] += whole[len("".join(pieces)) :]
+        stream = DecodeStream(skip_special_tokens=False)
+        pieces: list[str] = []
+        waiting: list[int] = []
+        for token_id in token_ids:
+            waiting.append(token_id)
+            try:
+                piece = stream.step(rust, token_id)
+            except Exception:  # tokenizers gives up on some sequences that are not text
+                piece = None
+                stuck = True
+            else:
+                stuck = piece is None and len(waiting) >= self._LONGEST
+            if stuck:
+                # Bytes that will never be a character: the stream would read all of them again at every step.
+                piece, stream = rust.decode(waiting, skip_special_tokens=False), DecodeStream(skip_special_tokens=False)
+            if piece is not None:
+                waiting.clear()
+            pieces.append(piece or "")
+        if waiting:
+            pieces[-1] += rust.decode(waiting, skip_special_tokens=False)
         return pieces
+
+
+def _unicode(text: str) -> str:
+    return text if text.isascii() else text.encode(errors="replace").decode()

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run a recipe, or go on with one that was interrupted")
     run.add_argument("recipe", help="the TOML file")
-    run.add_argument("overrides", nargs="*", metavar="name=value", help="override, such as seed=1 or sft.trainer.max_steps=10")
+    run.add_argument(
+        "overrides", nargs="*", metavar="name=value", help="override, such as seed=1 or grpo.trainer.max_steps=10"
+    )
     run.add_argument("--dry-run", action="store_true", help="check the recipe and say what would be done")
     run.add_argument("--only", metavar="RUN", help="do one reinforcement learning run: RL or the name of an ablation")
     run.set_defaults(run=_run)
@@ -67,6 +70,7 @@ def _run(options: argparse.Namespace) -> None:
     import importlib.util
 
     from .extras import import_extra
+    from .names import MAIN_RUN
     from .progress import Progress
     from .recipe import load_recipe
     from .toml_tables import ConfigError
@@ -84,7 +88,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.only is None:
         pipeline.run()
         return
-    ablations: dict[str, Any] = {pipeline_module.MAIN_RUN: None} | {a.name: a for a in recipe.ablations}
+    ablations: dict[str, Any] = {MAIN_RUN: None} | {a.name: a for a in recipe.ablations}
     if options.only not in ablations:
         raise ConfigError(f"--only {options.only!r}: the runs of this recipe are {', '.join(ablations)}")
     pipeline.reinforce(ablations[options.only])
@@ -95,11 +99,11 @@ def _eval(options: argparse.Namespace) -> None:
     from ..agents.engine import SamplingParams
     from ..agents.env_spec import EnvSpec
     from ..agents.evaluation import evaluate
-    from ..agents.report.terminal import summary
+    from ..agents.report import format_summary
     from ..envs import background_loop
     from .extras import import_extra
     from .progress import Progress
-    from .stages.traces import load_script
+    from .scripts import load_script
     from .toml_tables import apply_overrides
 
     kwargs: dict[str, Any] = {}
@@ -116,13 +120,14 @@ def _eval(options: argparse.Namespace) -> None:
         params = SamplingParams(max_tokens=options.max_turn_tokens, temperature=options.temperature)
         agent = load_model_agent(options.agent, sampling=params, slots=options.concurrency)
     counter = Progress(sys.stderr).counter("eval", len(tasks) * options.attempts)
+    done = count(1)
     card = background_loop.run(
         evaluate(
             spec, agent, tasks, attempts=options.attempts, seed=options.seed, folder=options.out,
-            concurrency=options.concurrency, on_episode=lambda episode, done: counter.show(done),
+            concurrency=options.concurrency, on_episode=lambda _: counter.show(next(done)),
         )
     )  # fmt: skip
-    print(f"\n{summary({agent.name: card})}\n\nepisodes and report card in {options.out}")
+    print(f"\n{format_summary({agent.name: card})}\n\nepisodes and report card in {options.out}")
 
 
 def _replay(options: argparse.Namespace) -> None:
@@ -155,8 +160,10 @@ def _envs(options: argparse.Namespace) -> None:
 
 
 def _one_thread_for_small_models() -> None:
-    """One torch thread per process, unless OMP_NUM_THREADS says otherwise: two that share a core with a busy neighbour
-    run several times slower than one."""
+    """Use one torch thread per process, unless OMP_NUM_THREADS says otherwise.
+
+    Two threads of which one shares its core with a busy neighbour run several times slower than one.
+    """
     if "OMP_NUM_THREADS" in os.environ:
         return
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -172,11 +179,13 @@ def _mistakes() -> tuple[type[Exception], ...]:
     """What a user can do wrong, told in one sentence without a traceback."""
     from ..agents.env_spec import EnvSpecError
     from ..agents.episode_store import StoreError
+    from ..agents.evaluation import EvaluationError
     from ..envs.tasks import TaskError
     from .extras import MissingExtra
+    from .run_folder import ChildFailed
     from .toml_tables import ConfigError
 
-    return (ConfigError, EnvSpecError, StoreError, TaskError, MissingExtra)
+    return (ChildFailed, ConfigError, EnvSpecError, EvaluationError, StoreError, TaskError, MissingExtra)
 
 
 if __name__ == "__main__":

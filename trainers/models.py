@@ -36,7 +36,7 @@ def build_model(table: ModelTable, words: WordTokenizer, seed: int) -> tuple[Pre
     torch.manual_seed(seed)
     try:
         config = AutoConfig.for_model(architecture, **(special | table.config))
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     except (TypeError, ValueError) as error:
         raise ConfigError(f"model.config: {architecture} cannot be built: {error}") from None
     return model, tokenizer

@@ -5,23 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ..agents.context_format import ContextFormat
+from ..agents.agent import Agent, ScriptedAgent
 from ..agents.engine import SamplingParams
+from ..agents.local_model import format_for, load_model_agent, model_agent
 from ..agents.tokenizers import WordTokenizer
 from ..envs import background_loop
 from ..envs.tasks import JsonLinesTasks, TaskSet
+from .names import MAIN_RUN, START_RUN, slug
 from .progress import Progress
 from .recipe import AblationTable, GRPOTable, Recipe, ablated
-from .run_folder import RunFolder
+from .run_folder import ChildFailed, RunFolder
+from .scripts import load_script
 from .toml_tables import ConfigError
-
-MAIN_RUN = "RL"
-START_RUN = "SFT"
 
 
 class Pipeline:
@@ -76,7 +77,8 @@ class Pipeline:
             raise ConfigError(f"{name}: there is no [grpo] in the recipe")
         inputs = [asdict(grpo), asdict(recipe.env), asdict(recipe.sampling), recipe.seed, tasks_key]
         key = self._stage(f"grpo/{slug(name)}", inputs, lambda folder: self._train(recipe, grpo, name, folder))
-        self._evaluate(name, self._folder.path / "grpo" / slug(name) / "model", key)
+        model = self._folder.path / "grpo" / slug(name) / "model"
+        self._evaluate(name, lambda: self._agent(model), key)
 
     def _start(self) -> str:
         """The model before reinforcement learning, and its evaluation."""
@@ -92,7 +94,10 @@ class Pipeline:
         if recipe.sft is not None:
             sft = recipe.sft
             key = self._stage("sft", [asdict(sft), recipe.seed, key], lambda folder: self._fine_tune(sft, folder))
-        self._evaluate(START_RUN, self.start_model, key)
+        self._evaluate(START_RUN, lambda: self._agent(self.start_model), key)
+        if recipe.oracle is not None:
+            script = load_script(recipe.oracle)
+            self._evaluate("oracle", lambda: ScriptedAgent(script, format_for(self.start_model)), recipe.oracle)
         return key
 
     @property
@@ -130,7 +135,7 @@ class Pipeline:
     def _make_traces(self, table: Any, folder: Path) -> None:
         from .stages.traces import make_traces
 
-        make_traces(self._recipe, table, self._format(self._folder.path / "start" / "model"), folder, self._progress)
+        make_traces(self._recipe, table, format_for(self._folder.path / "start" / "model"), folder, self._progress)
 
     def _fine_tune(self, table: Any, folder: Path) -> None:
         from .models import load_model
@@ -140,16 +145,16 @@ class Pipeline:
         fine_tune(self._recipe, table, model, tokenizer, self._folder.path / "traces", folder, self._progress)
 
     def _train(self, recipe: Recipe, table: GRPOTable, name: str, folder: Path) -> None:
-        from ..agents.local_model import model_agent
         from .models import load_model
         from .stages.reinforcement import reinforce
 
+        model: Any
         model, tokenizer = load_model(self.start_model)
         model.to(self._device())
-        agent = model_agent(model, self._format(self.start_model), **self._agent_options())
+        agent = model_agent(model, format_for(self.start_model), **self._agent_options())
         reinforce(recipe, table, model, tokenizer, agent, self._training_tasks(), folder, self._progress, name)
 
-    def _evaluate(self, run: str, model: Path, key: str) -> None:
+    def _evaluate(self, run: str, make_agent: Callable[[], Agent], key: str) -> None:
         from ..agents.evaluation import evaluate
 
         for table in self._recipe.eval:
@@ -157,16 +162,17 @@ class Pipeline:
 
             def work(folder: Path, spec: Any = spec, table: Any = table) -> None:
                 counter = self._progress.counter(f"eval {run}, {table.name}", table.tasks * table.attempts)
+                done = count(1)
                 background_loop.run(
                     evaluate(
                         spec,
-                        self._agent(model),
+                        make_agent(),
                         spec.make().tasks.head(table.tasks),
                         attempts=table.attempts,
                         seed=self._recipe.seed,
                         folder=folder,
                         concurrency=self._recipe.sampling.slots,
-                        on_episode=lambda episode, done: counter.show(done),
+                        on_episode=lambda _: counter.show(next(done)),
                     )
                 )
 
@@ -176,8 +182,8 @@ class Pipeline:
     def _report(self) -> None:
         from .stages.report import write_run_report
 
-        path = write_run_report(self._recipe, self._folder.path, self._progress)
-        self._progress.note(f"report  {path}")
+        for page in write_run_report(self._recipe, self._folder.path, self._progress):
+            self._progress.note(f"report  {page}")
 
     def _reinforce_in_processes(self, runs: Sequence[AblationTable | None]) -> None:
         """Each run in a process of its own, `processes` at a time; what is already done ends at once."""
@@ -208,9 +214,7 @@ class Pipeline:
     def _stage(self, name: str, inputs: Any, work: Any) -> str:
         return self._folder.run_stage(name, inputs, work, self._progress.note)
 
-    def _agent(self, model: Path) -> Any:
-        from ..agents.local_model import load_model_agent
-
+    def _agent(self, model: Path) -> Agent:
         return load_model_agent(model, device=self._device(), **self._agent_options())
 
     def _agent_options(self) -> dict[str, Any]:
@@ -218,27 +222,9 @@ class Pipeline:
         params = SamplingParams(max_tokens=table.max_turn_tokens, temperature=table.temperature)
         return {"sampling": params, "slots": table.slots, "context_limit": table.context_limit}
 
-    def _format(self, model: Path) -> ContextFormat:
-        from ..agents.local_model import format_for
-
-        return format_for(model)
-
     def _device(self) -> str:
         if self._recipe.device != "auto":
             return self._recipe.device
         import torch
 
         return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-class ChildFailed(RuntimeError):
-    """A run in a process of its own failed; it has said why itself."""
-
-    def __init__(self, name: str, code: int) -> None:
-        super().__init__(f"run {name!r} ended with exit code {code}")
-        self.code = code
-
-
-def slug(name: str) -> str:
-    """A name as a folder: lower case, hyphens."""
-    return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())

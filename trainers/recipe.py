@@ -155,6 +155,10 @@ class Recipe:
     ablations: list[AblationTable] = field(default_factory=list)
     eval: list[EvalTable] = field(default_factory=list)
     targets: list[TargetTable] = field(default_factory=list)
+    oracle: str | None = None
+    """`module:function` of a script that spends what each task needs and no more, evaluated for comparison."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the report must know to judge it, a paragraph each."""
 
     def __post_init__(self) -> None:
         if self.sft is not None and self.traces is None:
@@ -173,7 +177,8 @@ class Recipe:
 
     def to_tables(self) -> dict[str, Any]:
         """The resolved recipe as TOML tables, without what is not set."""
-        return _without_none(dataclasses.asdict(self))
+        tables: dict[str, Any] = _without_none(dataclasses.asdict(self))
+        return tables
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -205,7 +210,10 @@ def _check_trainer_tables(recipe: Recipe, source: Source) -> None:
     from .extras import MissingExtra, import_extra
     from .toml_tables import check_key
 
-    tables = (("sft", recipe.sft, "trl", "SFTConfig"), ("grpo", recipe.grpo, "forethought.trainers.grpo", "EpisodeGRPOConfig"))
+    tables = (
+        ("sft", recipe.sft, "trl", "SFTConfig"),
+        ("grpo", recipe.grpo, "forethought.trainers.grpo", "EpisodeGRPOConfig"),
+    )
     for name, table, module, config in tables:
         if table is None or not table.trainer:
             continue

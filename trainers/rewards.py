@@ -14,8 +14,8 @@ class LengthPenalty:
         reward = reward - weight * (sampled tokens / max_tokens) * max(pass rate, 1 / G)   for correct episodes
 
     The form is ALP's (arXiv 2506.05256), gated on correctness: a wrong episode is not punished for its length, so
-    shortness never makes up for correctness. Where most of the group succeeds, tokens cost the full weight; where almost
-    none does, next to nothing.
+    shortness never makes up for correctness. Where most of the group succeeds, tokens cost the full weight; where
+    almost none does, next to nothing.
 
     Args:
         weight: beta.
@@ -29,7 +29,7 @@ class LengthPenalty:
     active: bool = False
 
     def __call__(self, episodes: list[Episode], num_generations: int) -> list[float]:
-        """Shaped rewards; `episodes` are whole groups of `num_generations`. Faults keep reward 0 and are not counted."""
+        """Shaped rewards; `episodes` are whole groups of `num_generations`. Faults are not counted."""
         counted = [episode for episode in episodes if episode.status is not Status.FAULT]
         correct = sum(_is_correct(episode) for episode in counted)
         self.active = self.active or correct >= self.start_accuracy * len(counted)

@@ -73,3 +73,11 @@ class RunFolder:
         os.replace(partial, done)
         note(f"{name}  done in {seconds:.0f} s")
         return key
+
+
+class ChildFailed(RuntimeError):
+    """A run in a process of its own failed; it has said why itself."""
+
+    def __init__(self, name: str, code: int) -> None:
+        super().__init__(f"run {name!r} ended with exit code {code}")
+        self.code = code

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from .progress import Progress
 
 
-class TrainingLog(TrainerCallback):  # type: ignore[misc]
+class TrainingLog(TrainerCallback):
     """Appends every log entry to a JSON Lines file and shows the main numbers.
 
     Args:
@@ -43,7 +43,7 @@ class TrainingLog(TrainerCallback):  # type: ignore[misc]
         entry = {"step": state.global_step, "seconds": round(time.monotonic() - self._started, 2), **logs}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-        shown = (f"{name} {logs[key]:.3g}" for name, key in self._columns.items() if key in logs)
+        shown = (f"{name} {logs[key]:.3g}" for name, key in self._columns.items() if logs.get(key) is not None)
         self._counter.show(state.global_step, "  ".join(shown))
 
 

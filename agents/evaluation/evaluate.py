@@ -42,6 +42,7 @@ async def evaluate(
     seed: int,
     folder: str | Path,
     concurrency: int = 256,
+    oracle: ReportCard | None = None,
     on_episode: Callable[[Episode], None] | None = None,
 ) -> ReportCard:
     """Attempt every task `attempts` times and grade the episodes.
@@ -58,6 +59,7 @@ async def evaluate(
         seed: Seeds environments, sampling and the intervals.
         folder: Where the run is kept.
         concurrency: Most episodes in flight.
+        oracle: See `make_report_card`.
         on_episode: Called with each episode once it is on disk, for progress.
 
     Raises:
@@ -75,7 +77,7 @@ async def evaluate(
                 writer.append(episode)
                 if on_episode is not None:
                     on_episode(episode)
-    card = make_report_card(EpisodeStore(folder), seed=seed)
+    card = make_report_card(EpisodeStore(folder), oracle=oracle, seed=seed)
     _write_json(folder / "report_card.json", card.to_dict())
     return card
 

@@ -19,12 +19,17 @@ _SECTIONS = ("plan", "think", "call", "summary", "answer", "other")
 
 
 def make_report_card(
-    episodes: Iterable[Episode], *, pass_rates: Mapping[str, float] | None = None, seed: int = 0
+    episodes: Iterable[Episode],
+    *,
+    oracle: ReportCard | None = None,
+    pass_rates: Mapping[str, float] | None = None,
+    seed: int = 0,
 ) -> ReportCard:
     """Grade episodes, which are taken one by one and not kept.
 
     Args:
         episodes: The episodes of one run, for example an `EpisodeStore`.
+        oracle: The card of a policy that does what a task needs and no more, for `Calibration.over_ratio`.
         pass_rates: Pass rate of each task under a reference model (see `pass_rates_of`), for
             `Calibration.spearman_failure`; the run's own by default. Tasks that it lacks are left out there.
         seed: Seed of the intervals.
@@ -81,7 +86,7 @@ def make_report_card(
         pass_at={k: over_tasks(pass_at_k, k) for k in ks},
         pass_hat={k: over_tasks(pass_hat_k, k) for k in ks},
         tokens=tokens,
-        calibration=_calibrate(counted, rates, bootstrap, seed),
+        calibration=_calibrate(counted, rates, oracle, bootstrap, seed),
         by_difficulty=_levels(counted, bootstrap),
         finish_rate=bootstrap.proportion(_column(counted, lambda r: r.status is Status.COMPLETED)),
         format_error_rate=bootstrap.proportion(
@@ -130,7 +135,11 @@ def _column(records: Sequence[EpisodeRecord], value: Callable[[EpisodeRecord], f
 
 
 def _calibrate(
-    records: Sequence[EpisodeRecord], pass_rates: Mapping[str, float], bootstrap: TaskBootstrap, seed: int
+    records: Sequence[EpisodeRecord],
+    pass_rates: Mapping[str, float],
+    oracle: ReportCard | None,
+    bootstrap: TaskBootstrap,
+    seed: int,
 ) -> Calibration:
     rated = [record for record in records if record.task_id in pass_rates]
     failure = (
@@ -149,13 +158,9 @@ def _calibrate(
     tokens = _column(known, lambda r: r.sampled_tokens)
     slope, r_squared = bootstrap.line(difficulty, tokens)
     easy = difficulty <= EASY
-    fewest: dict[float, int] = {}
-    for record in known:
-        if record.correct:
-            at = _difficulty(record)
-            fewest[at] = min(fewest.get(at, record.sampled_tokens), record.sampled_tokens)
-    measured = easy & np.array([at in fewest for at in difficulty])
-    shortest = np.array([fewest.get(at, 1) for at in difficulty])
+    needed = _fewest_right(known) if oracle is None else _spent(oracle)
+    measured = easy & np.array([at in needed for at in difficulty])
+    shortest = np.array([needed.get(at, 1) for at in difficulty])
     return Calibration(
         spearman_difficulty=bootstrap.spearman(tokens, difficulty),
         spearman_failure=failure,
@@ -166,6 +171,22 @@ def _calibrate(
         ),
         over_ratio=bootstrap.ratio(measured * tokens / shortest, measured),
     )
+
+
+def _fewest_right(records: Sequence[EpisodeRecord]) -> dict[float, float]:
+    """Fewest sampled tokens of a right episode, by difficulty."""
+    fewest: dict[float, float] = {}
+    for record in records:
+        if record.correct:
+            at = _difficulty(record)
+            fewest[at] = min(fewest.get(at, record.sampled_tokens), record.sampled_tokens)
+    return fewest
+
+
+def _spent(card: ReportCard) -> dict[float, float]:
+    """Mean sampled tokens by difficulty."""
+    levels = card.by_difficulty
+    return {at.difficulty: at.sampled_tokens.value for at in levels if at.sampled_tokens.value is not None}
 
 
 def _levels(records: Sequence[EpisodeRecord], bootstrap: TaskBootstrap) -> tuple[DifficultyLevel, ...]:

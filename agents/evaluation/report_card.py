@@ -29,8 +29,9 @@ class Calibration:
     excluded. Where a unit of difficulty takes one token of thought (Pointer-v0) 1 is what the task needs; elsewhere the
     ratio compares models, no more."""
     over_ratio: Estimate = field(default_factory=Estimate)
-    """On easy tasks (difficulty <= 1): mean over episodes of sampled tokens over the fewest sampled tokens with which
-    any episode of this run was right at that difficulty. A lucky short guess raises it."""
+    """On easy tasks (difficulty <= 1): mean over episodes of sampled tokens over those that the oracle spends at that
+    difficulty. Without an oracle's card: over the fewest with which any episode of this run was right there, which a
+    lucky short guess raises and a model that always rambles lowers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -148,8 +148,8 @@ class TaskBootstrap:
         return _estimate(value, slope), _estimate(fit, r_squared)
 
     def _by_task(self, values: ArrayLike) -> Floats:
-        sums: Floats = np.bincount(self._codes, np.asarray(values, np.float64), self._tasks)
-        return sums
+        sums = np.bincount(self._codes, np.asarray(values, np.float64), self._tasks)
+        return sums.astype(np.float64)
 
     def _resample(self, sums: Floats) -> Floats:
         """The sum over tasks in every resample."""

@@ -14,8 +14,7 @@ VERSION = "1"
 class PointerTasks(GeneratedTasks):
     """`table A K B C ... start D hops 7`: the answer is the symbol reached from D after 7 look-ups in the table.
 
-    The table holds the pairs of a random permutation in random order, so nothing can be memorised; difficulty is the
-    number of hops.
+    The table is a new random permutation in every task, so nothing can be memorised; difficulty is the number of hops.
 
     Args:
         split: Seed range of the tasks.
@@ -43,15 +42,13 @@ class PointerTasks(GeneratedTasks):
 
     def _make_task(self, rng: random.Random, item: int) -> Task:
         images = rng.sample(self._symbols, len(self._symbols))
-        pairs = list(zip(self._symbols, images, strict=True))
-        rng.shuffle(pairs)
-        table = dict(pairs)
+        table = dict(zip(self._symbols, images, strict=True))
         start = rng.choice(self._symbols)
         hops = rng.randint(self._low, self._high)
         path = [start]
         for _ in range(hops):
             path.append(table[path[-1]])
-        cells = " ".join(f"{a} {b}" for a, b in pairs)
+        cells = " ".join(f"{a} {b}" for a, b in table.items())
         return Task(
             id=f"pointer{VERSION}-{self._split}-{len(self._symbols)}s{self._low}to{self._high}-{item}",
             prompt=f"table {cells} start {start} hops {hops}",

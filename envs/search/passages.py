@@ -50,8 +50,8 @@ def read_passages(path: str | Path) -> Iterator[Passage]:
     """The passages of a corpus file (`.gz` or not), in file order.
 
     Formats: JSON Lines of `{"text", "title"?, "id"?}`, or of `{"contents", "id"?}` where the first line of `contents`
-    is the quoted title (Search-R1); one JSON list of such objects (MuSiQue, HippoRAG); one JSON object of title -> list of sentences (HotpotQA).
-    A passage without an id gets `content_id`.
+    is the quoted title (Search-R1); one JSON list of such objects (MuSiQue, HippoRAG); one JSON object of title -> list
+    of sentences (HotpotQA). A passage without an id gets `content_id`.
 
     Raises:
         DataError: at the first row that is none of these; one sentence with the file and the line.

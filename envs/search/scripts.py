@@ -25,7 +25,6 @@ def gold_decomposition(env: ToolEnv) -> Generator[str, str, None]:
         PlanStep(i, hop["question"].replace("\n", " "), tuple(after))
         for i, (hop, after) in enumerate(zip(hops, needs, strict=True), 1)
     ]
-    answers: list[str] = []
     waiting = list(range(len(hops)))
     found: set[int] = set()
     while waiting:
@@ -35,15 +34,14 @@ def gold_decomposition(env: ToolEnv) -> Generator[str, str, None]:
         calls = [Call("search", {"query": q, "k": 5}, i + 1) for i, q in zip(ready, queries, strict=True)]
         results = yield env.codec.write_turn(plan=plan, think="Search for what is known enough.", calls=calls)
         plan = None
-        opened = [i for i in ready if f"] {hops[i]['support']}:" in results]
+        opened = [i for i in ready if f"[{hops[i]['support_id']}]" in results]
         found |= set(opened)
         if opened:
             yield env.codec.write_turn(
                 think="Read what supports it.",
-                calls=[Call("open", {"document": hops[i]["support"]}, i + 1) for i in opened],
+                calls=[Call("open", {"document": hops[i]["support_id"]}, i + 1) for i in opened],
             )
         waiting = [i for i in waiting if i not in ready]
-        answers += [hops[i]["answer"] for i in ready]
     last = len(hops) - 1
     yield env.codec.write_turn(think="", answer=env.task.answer if last in found else "unknown")
 

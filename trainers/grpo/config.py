@@ -92,8 +92,8 @@ class EpisodeGRPOConfig(GRPOConfig):  # type: ignore[misc]
     def __post_init__(self) -> None:
         """Complete the TRL options, then reject what does not fit episodes."""
         # TRL 1.16 sets a default under the name that transformers 5.23 deprecates, which warns in every run.
-        if self.activation_checkpointing is None:
-            self.activation_checkpointing = self.gradient_checkpointing
+        if getattr(self, "activation_checkpointing", True) is None:
+            self.activation_checkpointing: bool | None = self.gradient_checkpointing
         super().__post_init__()
         if self.loss_type not in LOSS_TYPES:
             raise ValueError(

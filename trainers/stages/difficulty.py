@@ -51,7 +51,9 @@ def filter_tasks(recipe: Recipe, table: FilterTable, agent: Agent, folder: Path,
     kept = [_with_pass_rate(tasks[i], rate) for i, rate in rates.items() if table.keep[0] <= rate <= table.keep[1]]
     progress.note(f"filter  kept {len(kept)} of {len(tasks)} tasks with pass rates in {list(table.keep)}")
     if not kept:
-        raise ConfigError(f"filter.keep: no task has a pass rate within {list(table.keep)}; widen it or make more traces")
+        raise ConfigError(
+            f"filter.keep: no task has a pass rate within {list(table.keep)}; widen it or make more traces"
+        )
     partial = folder / "tasks.jsonl.partial"
     partial.write_text("".join(json.dumps(task.to_row()) + "\n" for task in kept), "utf-8")
     partial.rename(folder / "tasks.jsonl")

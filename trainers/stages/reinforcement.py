@@ -21,7 +21,7 @@ from ..progress import Progress
 from ..recipe import GRPOTable, Recipe
 from ..rewards import LengthPenalty
 from ..training_log import TrainingLog
-from .supervised import quiet
+from .supervised import last_checkpoint, quiet
 
 _DEFAULTS: dict[str, Any] = {
     "logging_steps": 1,
@@ -90,7 +90,6 @@ def reinforce(
 ) -> None:  # fmt: skip
     """Train on the tasks and save the model; a run that was killed goes on from its last checkpoint."""
     from datasets import Dataset
-    from transformers.trainer_utils import get_last_checkpoint
 
     folder.mkdir(parents=True, exist_ok=True)
     options = _DEFAULTS | {"seed": recipe.seed, "use_cpu": recipe.device == "cpu"} | table.trainer
@@ -107,5 +106,5 @@ def reinforce(
         callbacks=[TrainingLog(folder / "log.jsonl", what, progress, _COLUMNS)],
     )
     quiet(trainer)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder / "checkpoints")))
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     save_model(trainer.model, tokenizer, folder / "model")

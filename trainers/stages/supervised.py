@@ -43,24 +43,36 @@ def fine_tune(
     recipe: Recipe, table: SFTTable, model: Any, tokenizer: Any, traces: Path, folder: Path, progress: Progress
 ) -> None:
     """Train on the traces and save the model; a run that was killed goes on from its last checkpoint."""
-    from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTConfig, SFTTrainer
 
     folder.mkdir(parents=True, exist_ok=True)
     options = _DEFAULTS | {"seed": recipe.seed, "use_cpu": recipe.device == "cpu"} | table.trainer
     config = SFTConfig(
-        output_dir=str(folder / "checkpoints"), dataset_kwargs={"skip_prepare_dataset": True}, max_length=None, **options
+        output_dir=str(folder / "checkpoints"),
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        **options,
     )
     trainer = SFTTrainer(
         model=model,
         args=config,
         train_dataset=episode_dataset(traces),
         processing_class=tokenizer,
-        callbacks=[TrainingLog(folder / "log.jsonl", "SFT", progress, {"loss": "loss", "accuracy": "mean_token_accuracy"})],
+        callbacks=[
+            TrainingLog(folder / "log.jsonl", "SFT", progress, {"loss": "loss", "accuracy": "mean_token_accuracy"})
+        ],
     )
     quiet(trainer)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder / "checkpoints")))
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     save_model(trainer.model, tokenizer, folder / "model")
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint of a training stage that was interrupted, None when there is none."""
+    from transformers.trainer_utils import get_last_checkpoint
+
+    path: str | None = get_last_checkpoint(str(folder / "checkpoints"))  # type: ignore[no-untyped-call]
+    return path
 
 
 def quiet(trainer: Any) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...agents.agent import Script, ScriptedAgent
+from ...agents.agent import ScriptedAgent
 from ...agents.context_format import ContextFormat
 from ...agents.episode_store import EpisodeWriter
 from ...agents.rollout import EpisodeRequest
@@ -14,7 +13,7 @@ from ...agents.rollouts import run_rollouts
 from ...envs import background_loop
 from ..progress import Progress
 from ..recipe import Recipe, TracesTable
-from ..toml_tables import ConfigError
+from ..scripts import load_script
 
 
 def make_traces(recipe: Recipe, table: TracesTable, format: ContextFormat, folder: Path, progress: Progress) -> None:
@@ -37,19 +36,3 @@ def make_traces(recipe: Recipe, table: TracesTable, format: ContextFormat, folde
 
     with EpisodeWriter(folder) as writer:
         background_loop.run(run(writer))
-
-
-def load_script(name: str) -> Script:
-    """The script `module:function`.
-
-    Raises:
-        ConfigError: there is no such module or function.
-    """
-    module, colon, function = name.partition(":")
-    if not colon:
-        raise ConfigError(f"a script is named 'module:function', found {name!r}")
-    try:
-        script: Script = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"script {name!r}: {error}") from None
-    return script

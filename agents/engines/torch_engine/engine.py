@@ -41,9 +41,8 @@ class TorchEngine:
     with `weights_updated` when it happens while requests are in flight.
 
     Requests join the batch as slots become free, in the order they came; those of sessions that still hold a slot go
-    first. Steps run on the event loop that called
-    `sample`, which gets control back between steps. The engine may be used from one loop after another, not from two at
-    the same time.
+    first. Steps run on the event loop that called `sample`, which gets control back between steps. The engine may be
+    used from one loop after another, not from two at the same time.
 
     Args:
         model: a transformers causal language model, on any device, in train or eval mode.
@@ -127,7 +126,7 @@ class TorchEngine:
         if self._closed:
             return
         self._closed = True
-        self._stop(InfrastructureFault("The torch engine was closed while this request was in flight."))
+        self._stop("The torch engine was closed while this request was in flight.")
         if self._worker is not None and self._worker.get_loop() is asyncio.get_running_loop():
             self._worker.cancel()
             await asyncio.wait([self._worker])
@@ -156,7 +155,7 @@ class TorchEngine:
             # That loop was dropped in the middle of its work: nobody is left to answer.
             self._queue.clear()
             self._rows = []
-            self._stop(InfrastructureFault("The event loop of this request is gone."))
+            self._stop("The event loop of this request is gone.")
         self._worker = asyncio.get_running_loop().create_task(self._work(), name="TorchEngine")
 
     async def _work(self) -> None:
@@ -169,21 +168,22 @@ class TorchEngine:
                 self.stats.seconds += time.perf_counter() - started
                 await asyncio.sleep(0)
         except asyncio.CancelledError:
-            self._stop(InfrastructureFault("The torch engine's worker was cancelled."))
+            self._stop("The torch engine's worker was cancelled.")
             raise
         except Exception as error:
-            fault = InfrastructureFault(f"The torch engine failed: {error!r}")
-            fault.__cause__ = error
-            self._stop(fault)
-            self._decoder.reset()
+            self._stop(f"The torch engine failed: {error!r}", error)
+            with torch.inference_mode():
+                self._decoder.reset()
 
-    def _stop(self, fault: InfrastructureFault) -> None:
-        """Give `fault` to everyone who waits and free all slots."""
+    def _stop(self, reason: str, cause: Exception | None = None) -> None:
+        """Give everyone who waits an `InfrastructureFault` and free all slots."""
         waiting = [row.request for row in self._rows] + self._queue.clear()
         self._rows, self._sampler = [], None
         self._slots.clear()
         for request in waiting:
             if not request.done.done():
+                fault = InfrastructureFault(reason)
+                fault.__cause__ = cause
                 request.done.set_exception(fault)
 
     def _step(self) -> None:

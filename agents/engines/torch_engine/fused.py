@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .memory import lazy_zeros
+
 MODEL_TYPES = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"}
 _PLAIN_MODULES = ("transformers.models.", "transformers.activations", "torch.nn.modules.")
 _STATIC_ROPE = {"default", "linear", "llama3", "yarn"}
@@ -65,7 +67,7 @@ class FusedDecoder:
         self._capacity = context_limit + 1  # the last position takes the padding of prompts and is never read
         device, dtype = self._embedding.weight.device, self._embedding.weight.dtype
         shape = (len(self._layers), 2, slots, self._kv_heads, self._capacity, self._head_size)
-        self._cache = torch.zeros(shape, device=device, dtype=dtype)
+        self._cache = lazy_zeros(shape, dtype=dtype, device=device)
         self._flat = [[side.view(-1, self._head_size) for side in layer] for layer in self._cache]
         first_rows = torch.arange(slots * self._kv_heads, device=device) * self._capacity
         self._first_rows = first_rows.view(slots, self._kv_heads)
@@ -84,7 +86,7 @@ class FusedDecoder:
         rows, width = tokens.shape
         positions = (starts[:, None] + self._positions[:width]).clamp_(max=self._capacity - 1)
         mask = self._mask(positions, end)[:, None]
-        self._forward(slice(first, first + rows), tokens.reshape(-1), positions, end, mask)
+        self._forward(slice(first, first + rows), tokens.reshape(-1), positions, end, mask, fill_only=True)
 
     def decode(self, tokens: Tensor, positions: Tensor, end: int) -> Tensor:
         """See `Decoder.decode`."""
@@ -110,8 +112,14 @@ class FusedDecoder:
     def _rms_norm(self, x: Tensor, norm: Any) -> Tensor:
         return F.rms_norm(x, x.shape[-1:], norm.weight, self._eps)
 
-    def _forward(self, slots: slice, tokens: Tensor, positions: Tensor, end: int, mask: Tensor) -> Tensor:
-        """Run `tokens` (rows * width,), at `positions` (rows, width), through all layers; returns hidden states."""
+    def _forward(
+        self, slots: slice, tokens: Tensor, positions: Tensor, end: int, mask: Tensor, *, fill_only: bool = False
+    ) -> Tensor:
+        """Run `tokens` (rows * width,), at `positions` (rows, width), through all layers.
+
+        Returns:
+            Hidden states (rows * width, hidden); with `fill_only` those before the last layer, whose cache is filled.
+        """
         rows, width = positions.shape
         heads, kv_heads, size = self._heads, self._kv_heads, self._head_size
         x = F.embedding(tokens, self._embedding.weight)
@@ -126,6 +134,8 @@ class FusedDecoder:
             turned = _rotate(torch.cat((query, key), 1), cos, sin)
             flat_keys.index_copy_(0, written, turned[:, heads:].reshape(-1, size))
             flat_values.index_copy_(0, written, _linear(normed, layer.value).view(-1, size))
+            if fill_only and layer is self._layers[-1]:
+                break
             keys, values = cache[0, slots, :, :end], cache[1, slots, :, :end]
             if width == 1:
                 # One query per row: the query heads that share a key head stand in for the length of the query.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from .fused import Unsupported
+from .memory import lazy_zeros
 
 
 class _Window:
@@ -41,7 +42,8 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         window = self._window
         for new in (key_states, value_states):
-            self.sides.append(new.new_zeros(window.slots, new.shape[1], window.capacity, new.shape[3]))
+            shape = (window.slots, new.shape[1], window.capacity, new.shape[3])
+            self.sides.append(lazy_zeros(shape, dtype=new.dtype, device=new.device))
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -187,12 +189,16 @@ class RecomputingDecoder:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Turn dropout and the like off, and back on exactly where they were on."""
+    """Turn dropout and the like off, and back on exactly where they were on.
+
+    Leaves inference mode: a model may keep tensors that it makes (rotary tables), and training could not use them.
+    """
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False
     try:
-        yield
+        with torch.inference_mode(False), torch.no_grad():
+            yield
     finally:
         for module in training:
             module.training = True
