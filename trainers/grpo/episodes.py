@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object  # type: ignore[import-untyped]
 
 from ...agents.episode import Episode, Status
 from .advantages import group_advantages, token_weights
@@ -17,6 +17,9 @@ from .rows import check_episode
 
 if TYPE_CHECKING:
     from .trainer import EpisodeGRPOTrainer
+
+
+T = TypeVar("T")
 
 
 class Rollout(Protocol):
@@ -54,12 +57,18 @@ def sample_episodes(rows: list[Mapping[str, Any]], trainer: EpisodeGRPOTrainer, 
     return episodes
 
 
+def gather_from_ranks(local: list[T]) -> list[T]:
+    """Return the lists of all ranks, joined in the order of the ranks."""
+    gathered: list[T] = gather_object(local)
+    return gathered
+
+
 def final_rewards(episodes: list[Episode], shape: RewardShaping | None, num_generations: int, rank: int) -> list[float]:
     """Reward of each local episode, shaped in whole groups: gathered first where a group straddles ranks."""
     if shape is None:
         return [episode.reward for episode in episodes]
     straddles = len(episodes) % num_generations != 0
-    whole: list[Episode] = gather_object(episodes) if straddles else episodes
+    whole = gather_from_ranks(episodes) if straddles else episodes
     rewards = list(shape(whole, num_generations))
     if len(rewards) != len(whole):
         raise ValueError(f"shape_rewards returned {len(rewards)} rewards for {len(whole)} episodes.")

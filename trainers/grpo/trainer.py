@@ -17,12 +17,19 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase
 
 from ...agents.episode import Episode
 from .config import EpisodeGRPOConfig
-from .episodes import RewardShaping, Rollout, final_rewards, in_loss, sample_episodes, token_coefficients
+from .episodes import (
+    RewardShaping,
+    Rollout,
+    final_rewards,
+    gather_from_ranks,
+    in_loss,
+    sample_episodes,
+    token_coefficients,
+)
 from .micro_batches import MicroBatchGRPOTrainer
 from .records import Record, rollout_metrics
 from .rows import PADDING, Row, episode_rows, pad_rows
@@ -108,7 +115,7 @@ class EpisodeGRPOTrainer(MicroBatchGRPOTrainer):
         rank = self.accelerator.process_index
         rewards = final_rewards(episodes, self.shape_rewards, group, rank)
         local = [Record.of(episode, reward) for episode, reward in zip(episodes, rewards, strict=True)]
-        self._records = gather_object(local)
+        self._records = gather_from_ranks(local)
         everyone = token_coefficients(self._records, self.args, group).tolist()
         coefficients = everyone[rank * len(local) : (rank + 1) * len(local)]
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_kl_term_does_not_depend_on_the_token_budget(tmp_path: Path) -> None:
 def test_cutting_an_episode_into_segments_leaves_it_unchanged(tmp_path: Path) -> None:
     """[p a* o b*] in one segment, and as [p a*] with [p a o b*], where * was sampled."""
 
-    def pieces(place: int, cut: bool) -> Episode:
+    def pieces(cut: bool, row: Any, place: int, step: int) -> Episode:
         whole = make_episode(place, segments=1)
         whole.segments[0] = Segment()
         generator = torch.Generator().manual_seed(place)
@@ -114,7 +115,7 @@ def test_cutting_an_episode_into_segments_leaves_it_unchanged(tmp_path: Path) ->
         one, two = (
             one_gradient(
                 tmp_path,
-                FakeRollout(lambda row, place, step, cut=cut: pieces(place, cut)),
+                FakeRollout(partial(pieces, cut)),
                 loss_denominator=denominator,
             )
             for cut in (False, True)
@@ -196,9 +197,9 @@ def test_unsampled_tokens_get_no_gradient(tmp_path: Path) -> None:
         scores.append(logps)
         return logps, entropies
 
-    trainer._score = keep
+    trainer._score = keep  # type: ignore[method-assign, assignment]
     for part in trainer._micro_batches(batch):
-        trainer._compute_loss(trainer.model, part).backward()
+        torch.autograd.backward(trainer._compute_loss(trainer.model, part))
         mask = part["tool_mask"] * part["completion_mask"]
         assert scores[-1].grad is not None
         assert not scores[-1].grad[mask == 0].any()
@@ -251,7 +252,12 @@ def test_exact_sampler_logprobs_give_no_mismatch(tmp_path: Path) -> None:
         trainer.train()
         return {k: v for k, v in trainer.state.log_history[0].items() if k.startswith("sampling/")}
 
-    for options in ({}, {"sampler_correction": "token_truncate"}, {"temperature": 0.7, "padding_free": True}):
+    cases: list[dict[str, Any]] = [
+        {},
+        {"sampler_correction": "token_truncate"},
+        {"temperature": 0.7, "padding_free": True},
+    ]
+    for options in cases:
         model = make_model()
         rollout = make_exact(model, options.get("temperature", 1.0))
         exact = mismatch(make_trainer(tmp_path, rollout, model=model, token_budget=60, **options))

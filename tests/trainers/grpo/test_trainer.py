@@ -119,7 +119,12 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path, options: 
 
 
 def test_a_run_resumed_inside_a_generation_batch_ends_it_first(tmp_path: Path) -> None:
-    options = {"save_strategy": "steps", "save_steps": 1, "per_device_train_batch_size": 4, "steps_per_generation": 2}
+    options: dict[str, Any] = {
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "per_device_train_batch_size": 4,
+        "steps_per_generation": 2,
+    }
     make_trainer(tmp_path, max_steps=3, **options).train()
     rollout = FakeRollout()
     make_trainer(tmp_path, rollout, max_steps=5, **options).train(resume_from_checkpoint=True)

@@ -23,7 +23,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     words = {"<pad>": PAD, "<eos>": EOS, "<unk>": 2} | {f"w{i}": i for i in range(3, VOCABULARY)}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left"
     )
 
@@ -92,7 +92,7 @@ class FakeRollout:
         return self.episodes
 
 
-class Gradient(TrainerCallback):  # type: ignore[misc]
+class Gradient(TrainerCallback):
     """Keeps the gradient of every update, as one vector."""
 
     def __init__(self) -> None:
@@ -159,7 +159,8 @@ def segment_logprobs(model: Any, segment: Segment) -> torch.Tensor:
     """(T - 1,) log-probability of each token after the first, from one plain forward pass of this segment alone."""
     ids = torch.tensor([segment.token_ids])
     logits = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-    return logits.log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+    logprobs: torch.Tensor = logits.log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+    return logprobs
 
 
 def reference_gradient(
@@ -202,7 +203,7 @@ def reference_gradient(
                 sampled = torch.tensor(segment.sampled[1:], dtype=torch.float32)
                 if weigh is not None:
                     sampled = sampled * weigh(logprobs.detach(), torch.tensor(segment.logprobs[1:]))
-                (-(advantage / divisor) * (logprobs * sampled).sum()).backward()
+                torch.autograd.backward(-(advantage / divisor) * (logprobs * sampled).sum())
     return flat_gradient(model)
 
 

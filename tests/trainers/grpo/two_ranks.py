@@ -1,8 +1,9 @@
-"""Run as a module by `test_gradient.py` on two ranks: writes the distance to the reference of each case to `distances.json`."""
+"""Run as a module by `test_gradient.py` on two ranks: writes each case's distance to the reference to a file."""
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,8 +11,8 @@ from forethought.agents.episode import Episode, Status
 
 from .tiny_grpo import FakeRollout, Gradient, distance, make_episode, make_trainer, reference_gradient
 
-BASE = {"token_budget": 60, "ddp_find_unused_parameters": False, "per_device_train_batch_size": 8}
-CASES = {
+BASE: dict[str, Any] = {"token_budget": 60, "ddp_find_unused_parameters": False, "per_device_train_batch_size": 8}
+CASES: dict[str, dict[str, Any]] = {
     **{name: {"loss_denominator": name} for name in ("prompt", "token", "episode", "constant")},
     "accumulated": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
     "padding_free": {"padding_free": True},
