@@ -57,7 +57,9 @@ class EpisodeWriter:
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
-            raise StoreError(f"another process is writing to {self._folder}; stop it or choose another folder") from None
+            raise StoreError(
+                f"another process is writing to {self._folder}; stop it or choose another folder"
+            ) from None
         self._rows: IO[bytes] = open(self._folder / "episodes.jsonl", "ab", buffering=0)  # noqa: SIM115
         self._columns: list[IO[bytes]] = [
             open(self._folder / "tokens" / name, "ab", buffering=0)  # noqa: SIM115
@@ -221,7 +223,7 @@ def _read_row(line: bytes, path: Path, number: int) -> dict[str, Any]:
 def _pack(kind: str, episode: Episode, field: str) -> array[Any]:
     values = array(kind)
     for segment in episode.segments:
-        values.extend(getattr(segment, field))
+        values += array(kind, getattr(segment, field))
     if sys.byteorder == "big":
         values.byteswap()
     return values

@@ -130,7 +130,9 @@ class TransformersTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Special tokens that someone spelled in `text` are split into ordinary ones; lone surrogates become `?`."""
-        ids: list[int] = self.tokenizer(_unicode(text), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        ids: list[int] = self.tokenizer(_unicode(text), add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
         return ids
 
     def encode_turn(self, text: str) -> list[int]:

@@ -209,7 +209,9 @@ class EnvConformance:
         for seed in self.seeds:
             last = self._play(env, seed)[-1]
             assert last.terminated, f"seed {seed}: the solution did not end the episode: {last}"
-            assert math.isclose(last.reward, self.solved_reward), f"seed {seed}: the solution earned {last.reward}: {last}"
+            assert math.isclose(last.reward, self.solved_reward), (
+                f"seed {seed}: the solution earned {last.reward}: {last}"
+            )
             assert last.info["stop_reason"] == "answered"
 
     def test_a_naive_answer_does_not_earn_it(self) -> None:
@@ -362,4 +364,4 @@ def _mutations(turn: str) -> Iterable[str]:
         yield turn[:a]
         yield turn[:a] + turn[b:]
         yield turn[:b] + turn[a:]
-        yield turn[:a] + rng.choice("<>/{}\"\x00|. 1\ud800é") + turn[a:]
+        yield turn[:a] + rng.choice('<>/{}"\x00|. 1\ud800é') + turn[a:]

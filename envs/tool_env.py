@@ -242,14 +242,17 @@ class ToolEnv(gymnasium.Env[str, str]):
         else:
             self._plan = turn.plan or self._plan
             answer = turn.answer
-            over = [
-                CallResult(name=c.name, arguments={}, step=c.step, error="budget", output="Error: no tool calls left")
-                for c in turn.calls[len(results) :]
-            ]
-            results = results + over if over else results
-            usage.tool_calls += len(results)
-            usage.failed_calls += sum(result.error is not None for result in results)
-            observation = self.codec.write_observation([result.output for result in results]) if results else ""
+            observation = ""
+            if turn.calls:
+                results = results + [
+                    CallResult(
+                        name=c.name, arguments={}, step=c.step, error="budget", output="Error: no tool calls left"
+                    )
+                    for c in turn.calls[len(results) :]
+                ]
+                usage.tool_calls += len(results)
+                usage.failed_calls += sum(result.error is not None for result in results)
+                observation = self.codec.write_observation([result.output for result in results])
         seconds = 0.0 if self.budget.seconds is None else self.clock() - self._started
         stop = usage.exceeded(self.budget, seconds)
         terminated = answer is not None and stop is None
@@ -262,13 +265,18 @@ class ToolEnv(gymnasium.Env[str, str]):
     ) -> StepOutcome:
         """The outcome of a step; with a reason to stop it is the last one and carries the scores."""
         self._done = stop is not None
-        scores = {name: float(value) for name, value in self.score(answer).items()} if self._done else {}
+        scores: dict[str, float] = {}
+        reward = 0.0
+        if self._done:
+            scores = {name: float(value) for name, value in self.score(answer).items()}
+            for name, weight in self.score_weights.items():
+                reward += weight * scores.get(name, 0.0)
         self.observation = observation
         if self.render_mode == "ansi":
             self._transcript += [turn.text, observation]
         return StepOutcome(
             observation=observation,
-            reward=float(sum(w * scores.get(name, 0.0) for name, w in self.score_weights.items())) if scores else 0.0,
+            reward=reward,
             terminated=answer is not None,
             truncated=self._done and answer is None,
             info=self._info(scores, turn.error.kind if turn.error else None, stop),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import difflib
 import inspect
 import json
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, overload
+from weakref import WeakKeyDictionary
 
 from ..sandboxes import InfrastructureFault
 from .json_schema import compile_schema, first_violation, parameters_schema
@@ -88,20 +90,32 @@ class Tool:
         properties = self.parameters.setdefault("properties", {})
         self._types = {name: _SIMPLE.get(_simple(schema)) for name, schema in properties.items()}
         self._required = frozenset(self.parameters.get("required", ()))
-        self._plain = self.parameters.keys() <= {"type", "description", "properties", "required", "additionalProperties"}
+        self._plain = self.parameters.keys() <= {
+            "type",
+            "description",
+            "properties",
+            "required",
+            "additionalProperties",
+        }
 
     @classmethod
     def from_function(cls, function: Callable[..., Any]) -> Tool:
         """A tool from a typed function or bound method."""
-        doc = inspect.getdoc(function) or ""
-        return cls(
-            name=function.__name__,
-            description=" ".join(doc.split("\n\n")[0].split()),
-            parameters=parameters_schema(function),
-            function=function,
-            timeout=getattr(function, _MARK, DEFAULT_TIMEOUT),
-            is_async=inspect.iscoroutinefunction(function),
-        )
+        source = getattr(function, "__func__", function)
+        unbound = _declared.get(source)
+        if unbound is None:
+            doc = inspect.getdoc(function) or ""
+            unbound = _declared[source] = cls(
+                name=function.__name__,
+                description=" ".join(doc.split("\n\n")[0].split()),
+                parameters=parameters_schema(function),
+                function=_unbound,
+                timeout=getattr(function, _MARK, DEFAULT_TIMEOUT),
+                is_async=inspect.iscoroutinefunction(function),
+            )
+        bound = copy.copy(unbound)
+        bound.function = function
+        return bound
 
     def accepts(self, arguments: Mapping[str, Any]) -> bool:
         """Whether `arguments` are plainly valid. Where this says False the validator has the last word: it is slower."""
@@ -124,6 +138,14 @@ class Tool:
             "type": "function",
             "function": {"name": self.name, "description": self.description, "parameters": self.parameters},
         }
+
+
+_declared: WeakKeyDictionary[Callable[..., Any], Tool] = WeakKeyDictionary()
+"""The tool of each function, not bound to it: schemas are made once, not once for every instance of an environment."""
+
+
+def _unbound(**arguments: Any) -> Any:
+    raise RuntimeError("this tool is not bound to a function")
 
 
 _SIMPLE: dict[str | None, type] = {"string": str, "integer": int, "number": float, "boolean": bool}
@@ -176,7 +198,9 @@ class Toolbox:
             if len(call.arguments) > len(properties):
                 counts = f"{len(properties)} arguments ({', '.join(properties)}), found {len(call.arguments)}"
                 return _failed(call, given, "bad_arguments", f"{call.name} takes {counts}")
-            given = {n: _from_word(w, schema) for w, (n, schema) in zip(call.arguments, properties.items(), strict=False)}
+            given = {
+                n: _from_word(w, schema) for w, (n, schema) in zip(call.arguments, properties.items(), strict=False)
+            }
         if not item.accepts(given):
             violation = first_violation(item.validator, given)
             if violation is not None:

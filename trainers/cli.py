@@ -85,6 +85,7 @@ def _run(options: argparse.Namespace) -> None:
     if importlib.util.find_spec("trl") is None:
         import_extra("trl", "train")
     _one_thread_for_small_models()
+    _quiet_libraries()
     if options.only is None:
         pipeline.run()
         return
@@ -115,6 +116,7 @@ def _eval(options: argparse.Namespace) -> None:
     else:
         _one_thread_for_small_models()
         import_extra("transformers", "train")
+        _quiet_libraries()
         from ..agents.local_model import load_model_agent
 
         params = SamplingParams(max_tokens=options.max_turn_tokens, temperature=options.temperature)
@@ -173,6 +175,19 @@ def _one_thread_for_small_models() -> None:
         return
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
+
+
+def _quiet_libraries() -> None:
+    """Keep the progress bars and notices of transformers and data sets out of what a person reads."""
+    import warnings
+
+    import datasets
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|trl")
 
 
 def _mistakes() -> tuple[type[Exception], ...]:

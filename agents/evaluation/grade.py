@@ -35,6 +35,8 @@ def make_report_card(
         seed: Seed of the intervals.
     """
     records = [EpisodeRecord.of(episode) for episode in episodes]
+    # In an order of its own, so that no digit depends on which episode ended first.
+    records.sort(key=lambda record: (record.task_id, record.attempt))
     counted = [record for record in records if record.status is not Status.FAULT]
     statuses = Counter(str(record.status) for record in records)
     stop_reasons = Counter(record.stop_reason for record in records)
@@ -197,7 +199,7 @@ def _levels(records: Sequence[EpisodeRecord], bootstrap: TaskBootstrap) -> tuple
     difficulty = _column(records, lambda r: -np.inf if r.difficulty is None else r.difficulty)
     distinct = np.unique(difficulty[known])
     if len(distinct) > _MOST_LEVELS:
-        upper = np.unique(np.quantile(difficulty[known], np.linspace(0.1, 1, 10), method="inverted_cdf"))
+        upper = np.unique(np.quantile(difficulty[known], np.arange(1, 11) / 10, method="inverted_cdf"))
     else:
         upper = distinct
     numbers = np.searchsorted(upper, difficulty)

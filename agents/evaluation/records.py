@@ -19,6 +19,7 @@ class EpisodeRecord:
     """What the report card needs to know of one episode."""
 
     task_id: str
+    attempt: int
     difficulty: float | None
     status: Status
     stop_reason: str
@@ -60,6 +61,7 @@ class EpisodeRecord:
         difficulty = episode.task["difficulty"]
         return cls(
             task_id=episode.task_id,
+            attempt=episode.attempt,
             difficulty=None if difficulty is None else float(difficulty),
             status=episode.status,
             stop_reason=episode.stop_reason,

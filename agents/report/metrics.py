@@ -94,13 +94,14 @@ _CALIBRATION = (
     Metric(
         group="Calibration",
         label="Spearman, tokens and difficulty",
-        meaning="Rank correlation of sampled tokens and known difficulty, over episodes. 1: harder always means longer.",
+        meaning="Rank correlation of sampled tokens and known difficulty, over episodes. 1: harder is always longer.",
         pick=lambda card: card.calibration.spearman_difficulty,
     ),
     Metric(
         group="Calibration",
         label="Spearman, tokens and failure rate",
-        meaning="Rank correlation of sampled tokens and 1 - pass rate of the task.",
+        meaning="Rank correlation of sampled tokens and 1 - pass rate of the task: the run's own unless a reference "
+        "model's was given; a run's own failures depend on its tokens too.",
         pick=lambda card: card.calibration.spearman_failure,
     ),
     Metric(

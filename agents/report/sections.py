@@ -59,14 +59,14 @@ def targets_section(report: Report) -> str:
         None: '<td class="soft">not measured</td>',
     }
     rows = "".join(
-        f'<tr><th scope="row">{escape(t.name)}</th><td class="words">{escape(t.target)}</td>'
-        f'<td class="words">{escape(t.value)}</td>{verdicts[t.met]}</tr>'
+        f'<tr><th scope="row">{escape(t.name)}</th><td class="words">{escape(t.value)}</td>'
+        f'{verdicts[t.met]}<td class="words">{escape(t.target)}</td></tr>'
         for t in report.targets
     )
     counts = {verdict: sum(t.met is verdict for t in report.targets) for verdict in (True, False, None)}
     caption = f"{counts[True]} met, {counts[False]} missed, {counts[None]} not measured."
     head = (
-        '<th scope="col">What</th><th scope="col">Target</th><th scope="col">Reached</th><th scope="col">Verdict</th>'
+        '<th scope="col">What</th><th scope="col">Reached</th><th scope="col">Verdict</th><th scope="col">Target</th>'
     )
     return _section("targets", "What was aimed at", _table(caption, head, f"<tbody>{rows}</tbody>", "Targets"))
 
@@ -113,7 +113,7 @@ def comparison_section(report: Report) -> str:
             )
             rows.append(
                 f'<tr><th scope="row">{escape(name)}</th><td class="text">{escape(label)}</td>{estimate_cell(scaled)}'
-                f"<td>{format_p_value(comparison.p_value)}</td><td>{comparison.tasks:,}</td></tr>"
+                f"<td>{escape(format_p_value(comparison.p_value))}</td><td>{comparison.tasks:,}</td></tr>"
             )
     if not rows:
         return ""

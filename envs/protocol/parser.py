@@ -8,35 +8,37 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from .codecs import MARKERS, Codec
 from .errors import ContentError, FormatError, excerpt
 from .turn import Mode, ParsedTurn, Section, SectionKind
 
 _PLAN, _THINK, _CALL = SectionKind.PLAN, SectionKind.THINK, SectionKind.CALL
-_ACTS = (SectionKind.CALL, SectionKind.SUMMARY, SectionKind.ANSWER)
+_SUMMARY, _ANSWER = SectionKind.SUMMARY, SectionKind.ANSWER
+_ACTS = (_CALL, _SUMMARY, _ANSWER)
+_ANY = (_PLAN, _THINK, *_ACTS)
+_DUE = (_PLAN,)
+_PLANNED, _BARE = Mode.PLAN, Mode.BARE
 _NEXT: dict[SectionKind, tuple[SectionKind, ...]] = {
     _PLAN: (_THINK, *_ACTS),
     _THINK: _ACTS,
     _CALL: (_CALL,),
-    SectionKind.SUMMARY: (),
-    SectionKind.ANSWER: (),
+    _SUMMARY: (),
+    _ANSWER: (),
 }
-_OPENING = {markers[0]: kind for kind, markers in MARKERS.items()}
+_OPENING = {opening: (kind, closing, _NEXT[kind]) for kind, (opening, closing) in MARKERS.items()}
+"""By opening marker: the section that it opens, its closing marker, and what may follow."""
 _LONGEST_MARKER = max(map(len, _OPENING))
 _visible = re.compile(r"\S").search
 
 
 def _first(mode: Mode, plan_due: bool) -> tuple[SectionKind, ...]:
-    if mode is Mode.BARE:
+    """The sections that a turn may open with."""
+    if mode is _BARE:
         return _ACTS
-    if plan_due and mode is Mode.PLAN:
-        return (_PLAN,)
-    return (_PLAN, _THINK, *_ACTS)
-
-
-_FIRST = {(mode, due): _first(mode, due) for mode in Mode for due in (False, True)}
+    return _DUE if plan_due and mode is _PLANNED else _ANY
 
 
 class TurnParser:
@@ -48,12 +50,12 @@ class TurnParser:
         plan_due: No plan has been accepted yet: in mode `plan` this turn must open with one.
     """
 
-    __slots__ = ("_allowed", "_closing", "_codec", "_content", "_failure", "_kind", "_offset", "_pending", "_pieces",
-                 "_sections", "_start")  # fmt: skip
+    __slots__ = ("_allowed", "_closing", "_codec", "_content", "_failure", "_kind", "_next", "_offset", "_pending",
+                 "_pieces", "_sections", "_start")  # fmt: skip
 
     def __init__(self, codec: Codec, mode: Mode = Mode.PLAN, plan_due: bool = True) -> None:
         self._codec = codec
-        self._allowed = _FIRST[mode, plan_due]
+        self._allowed = self._next = _first(mode, plan_due)
         self._pieces: list[str] = []
         self._sections: list[Section] = []
         self._failure: tuple[str, str | None, int] | None = None
@@ -88,8 +90,10 @@ class TurnParser:
         if len(self._pieces) > 1:
             locate(self._sections, self._pieces)
         else:
-            for number, section in enumerate(self._sections):
-                section.token_start, section.token_end = min(number, 1), 1
+            for section in self._sections:
+                section.token_end = 1
+            for section in self._sections[1:]:
+                section.token_start = 1
         return turn
 
     def _scan(self, text: str) -> int:
@@ -102,27 +106,30 @@ class TurnParser:
                     return len(text)
                 at = visible.start()
                 marker = text[at : text.find(">", at, at + _LONGEST_MARKER) + 1]
-                kind = _OPENING.get(marker)
-                if kind is None:
+                opened = _OPENING.get(marker)
+                if opened is None:
                     if not any(opening.startswith(text[at : at + _LONGEST_MARKER]) for opening in _OPENING):
                         self._failure = ("unexpected_text", None, self._offset + at)
                     return at
-                if kind not in self._allowed:
+                if opened[0] not in self._allowed:
                     self._failure = ("unexpected_section", marker, self._offset + at)
                     return at
-                self._kind, self._closing, self._start = kind, MARKERS[kind][1], self._offset + at
+                self._kind, self._closing, self._next = opened
+                self._start = self._offset + at
                 at += len(marker)
             end = text.find(self._closing, at)
             if end < 0:
                 kept = max(at, len(text) - len(self._closing) + 1)
                 self._content.append(text[at:kept])
                 return kept
-            self._content.append(text[at:end])
+            content = text[at:end]
+            if self._content:
+                content = "".join((*self._content, content))
+                self._content = []
             at = end + len(self._closing)
-            self._sections.append(Section(self._kind, "".join(self._content), self._start, self._offset + at))
-            self._allowed = _NEXT[self._kind]
+            self._sections.append(Section(self._kind, content, self._start, self._offset + at))
+            self._allowed = self._next
             self._kind = None
-            self._content = []
 
     def _grammar_error(self, text: str) -> FormatError | None:
         if self._failure is not None:
@@ -144,9 +151,9 @@ class TurnParser:
                     turn.calls.append(self._codec.read_call(section.text))
                 elif kind is _PLAN:
                     turn.plan = self._codec.read_plan(section.text)
-                elif kind is SectionKind.ANSWER:
+                elif kind is _ANSWER:
                     turn.answer = section.text.strip()
-                elif kind is SectionKind.SUMMARY:
+                elif kind is _SUMMARY:
                     turn.summary = section.text.strip()
             except ContentError as error:
                 return FormatError(f"bad_{kind}", error.expected, error.found, section.start)
@@ -173,16 +180,22 @@ def parse_tokens(pieces: list[str], codec: Codec, mode: Mode = Mode.PLAN, plan_d
     return turn
 
 
-def locate(sections: Iterable[Section], pieces: Iterable[str]) -> None:
+def locate(sections: Iterable[Section], pieces: Sequence[str]) -> None:
     """Set the token spans of `sections`, given the text of each token.
 
     A token lies where its first character that is not white space does: ` <plan>` belongs to the plan.
     """
-    starts, offset = [], 0
-    for piece in pieces:
-        visible = len(piece.lstrip())
-        starts.append(offset + (len(piece) - visible if visible else 0))
-        offset += len(piece)
+    starts = list(accumulate(map(len, pieces), initial=0))
     for section in sections:
-        section.token_start = bisect_left(starts, section.start)
-        section.token_end = bisect_left(starts, section.end)
+        section.token_start = _first_token(section.start, starts, pieces)
+        section.token_end = _first_token(section.end, starts, pieces)
+
+
+def _first_token(character: int, starts: list[int], pieces: Sequence[str]) -> int:
+    """The first token that lies at or after `character`."""
+    token = bisect_left(starts, character)
+    if token:
+        visible = pieces[token - 1].lstrip()
+        if visible and starts[token] - len(visible) >= character:
+            return token - 1
+    return token

@@ -39,7 +39,7 @@ class Plan:
             raise ContentError("at least one numbered step such as '1. find the director'", "an empty plan")
         if len(lines) > MAX_STEPS:
             raise ContentError(f"at most {MAX_STEPS} steps", f"{len(lines)}")
-        return cls(tuple(_read_step(number, line) for number, line in enumerate(lines, 1)))
+        return cls(tuple([_read_step(number, line) for number, line in enumerate(lines, 1)]))
 
 
 def _read_step(number: int, line: str) -> PlanStep:

@@ -27,6 +27,7 @@ from forethought.agents import EnvSpec, EpisodeRequest, EpisodeWriter, ScriptedA
 from forethought.envs import Task, ToolEnv, tool
 from forethought.envs.protocol import Call
 
+ANSWER = "<answer>\n42\n</answer>"
 TURN = "<plan>\n1. look at it\n</plan>\n<think>so it goes</think>\n<answer>\n42\n</answer>"
 CALL = '<plan>\n1. look\n</plan>\n<tool_call>\n{"name": "%s", "arguments": {"key": "a b c", "k": 3}}\n</tool_call>'
 PEER = """
@@ -105,34 +106,40 @@ def microseconds(work: Callable[[], object], repeats: int, batches: int = 51) ->
 
 
 def turns() -> None:
+    kinds: tuple[tuple[str, str, str, float | None], ...] = (
+        ("answer (mode bare)", "bare", ANSWER, 6),
+        ("plan, thought and answer (mode plan)", "plan", TURN, None),
+    )
+    for what, mode, turn, goal in kinds:
+        pool = [gymnasium.make(SPEC.id, mode=mode) for _ in range(500)]
+        samples = []
+        for _ in range(51):
+            for each in pool:
+                each.reset()
+            began = time.perf_counter()
+            for each in pool:
+                each.step(turn)
+            samples.append((time.perf_counter() - began) / len(pool))
+        report(f"turn through gymnasium.make: {what}", statistics.median(samples) * 1e6, "us", goal)
+        env = pool[0]
+
+        def both(env: gymnasium.Env[str, str] = env, turn: str = turn) -> None:
+            env.reset()
+            env.step(turn)
+
+        report("... with the reset before it", microseconds(both, 1000), "us")
     env = gymnasium.make(SPEC.id)
-    pool = [gymnasium.make(SPEC.id) for _ in range(500)]
-    samples = []
-    for _ in range(51):
-        for each in pool:
-            each.reset()
-        began = time.perf_counter()
-        for each in pool:
-            each.step(TURN)
-        samples.append((time.perf_counter() - began) / len(pool))
-    report("turn without a tool, through gymnasium.make", statistics.median(samples) * 1e6, "us", 6)
-
-    def both() -> None:
-        env.reset()
-        env.step(TURN)
-
-    report("reset and that turn", microseconds(both, 1000), "us")
     env.reset()
-    for name, goal, repeats in (("look", 40.0, 500), ("look_async", None, 100), ("look_in_thread", None, 50)):
+    for name, limit, repeats in (("look", 40.0, 500), ("look_async", None, 100), ("look_in_thread", None, 50)):
         turn = CALL % name
         observation = env.step(turn)[0]
         assert "found" in observation, observation
-        cost = microseconds(lambda turn=turn: env.step(turn), repeats)  # type: ignore[misc]
-        report(f"turn with a validated call of `{name}`", cost, "us", goal)
+        cost = microseconds(lambda turn=turn: env.step(turn), repeats)
+        report(f"turn with a validated call of `{name}`", cost, "us", limit)
 
 
 def peer(python: str) -> None:
-    done = subprocess.run([python, "-W", "ignore", "-c", PEER, TURN], capture_output=True, text=True)
+    done = subprocess.run([python, "-W", "ignore", "-c", PEER, ANSWER], capture_output=True, text=True)
     if done.returncode:
         print(f"GEM skipped: {done.stderr.strip().splitlines()[-1]}")
     else:

@@ -17,14 +17,42 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
-from forethought.envs.protocol import Call, Codec, Mode, PlanStep, Spelling, TurnParser, codec_for, parse_tokens, parse_turn
+from forethought.envs.protocol import (
+    Call,
+    Codec,
+    Mode,
+    PlanStep,
+    Spelling,
+    TurnParser,
+    codec_for,
+    parse_tokens,
+    parse_turn,
+)
 
 NAMES = ("plan", "think", "tool_call", "summary", "answer", "tool_response")
 FRAGMENTS = (
     *(f"<{slash}{name}>" for name in NAMES for slash in ("", "/")),
     *("<", ">", "</", "<pl", "<>", "\n", " ", "\t", "\x00", "\ud800", "\udfff", "🎈", "中", "\u2028", "\x1c", "\ufeff"),
-    *("1.", "2. b (after 1)", "( after 1 2 )", "(after", ")", "999.", "0.", "٣.", "|", "{", "}", "[", "]", '"', "\\", ","),
+    *(
+        "1.",
+        "2. b (after 1)",
+        "( after 1 2 )",
+        "(after",
+        ")",
+        "999.",
+        "0.",
+        "٣.",
+        "|",
+        "{",
+        "}",
+        "[",
+        "]",
+        '"',
+        "\\",
+        ",",
+    ),
     *('{"name": "f"}', "NaN", "1e999", "-Infinity", "null", "true", "9" * 30, "[" * 70 + "]" * 70, '{"a":' * 200),
 )
 WORDS = ("find", "the", "film", "follow", "7", "E5", "R3", "naïve", "中文", "1975")
@@ -37,13 +65,15 @@ def well_formed(rng: random.Random, codec: Codec, mode: Mode) -> str:
     def call() -> Call:
         step = rng.choice((None, 1, 2))
         if codec.spelling == Spelling.JSON:
-            values = (text(), 7, 0.5, None, True, [1, "a"], {"b": {}}, "</tool_call>")
+            values: tuple[Any, ...] = (text(), 7, 0.5, None, True, [1, "a"], {"b": {}}, "</tool_call>")
             return Call(rng.choice(WORDS), {text(): rng.choice(values) for _ in range(rng.randint(0, 3))}, step)
         return Call(rng.choice(WORDS), tuple(text() for _ in range(rng.randint(0, 3))), step)
 
     plan = None
     if mode is not Mode.BARE and (mode is Mode.PLAN or rng.random() < 0.5):
-        plan = [PlanStep(n, text(), (n - 1,) if n > 1 and rng.random() < 0.5 else ()) for n in range(1, rng.randint(2, 6))]
+        plan = [
+            PlanStep(n, text(), (n - 1,) if n > 1 and rng.random() < 0.5 else ()) for n in range(1, rng.randint(2, 6))
+        ]
     think = text() if mode is not Mode.BARE and rng.random() < 0.5 else None
     act = rng.random()
     if act < 0.5:
@@ -96,7 +126,9 @@ def fuzz(turns: int, seed: int) -> int:
             if exceptions <= 3:
                 print(repr(text))
                 traceback.print_exc()
-    print(f"{turns:,} turns in {time.perf_counter() - began:.0f} s, exceptions {exceptions}, disagreements {disagreements}")
+    print(
+        f"{turns:,} turns in {time.perf_counter() - began:.0f} s, exceptions {exceptions}, disagreements {disagreements}"
+    )
     for kind, count in outcomes.most_common():
         print(f"  {kind:20} {count:9,}")
     return exceptions + disagreements
@@ -115,7 +147,9 @@ SHAPES: dict[str, Callable[[int], list[str]]] = {
     "almost a marker, character by character": lambda n: list(filled(PLAN + "<think>", "</thin", ACT, n)),
     "many calls": lambda n: [filled(PLAN, '<tool_call>{"name": "f"}</tool_call>', "", n)],
     "many calls, character by character": lambda n: list(filled(PLAN, '<tool_call>{"name": "f"}</tool_call>', "", n)),
-    "one large call": lambda n: [filled(PLAN + '<tool_call>{"name": "f", "arguments": {"x": "', "a", '"}}</tool_call>', n)],
+    "one large call": lambda n: [
+        filled(PLAN + '<tool_call>{"name": "f", "arguments": {"x": "', "a", '"}}</tool_call>', n)
+    ],
     "one deep call": lambda n: [filled(PLAN + "<tool_call>", "[", "</tool_call>", n)],
     "unclosed": lambda n: [filled(PLAN + "<think>", "more ", "", n)],
     "only <": lambda n: ["<" * n],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import pytest
+
 from forethought.agents import EnvSpec
 from forethought.envs import Task, ToolEnv, tool
 from forethought.sandboxes import InfrastructureFault
@@ -68,7 +69,9 @@ def set_outages(echo_spec: EnvSpec) -> Any:
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MARKERS = tuple(
-    f"<{slash}{name}>" for name in ("plan", "think", "answer", "tool_call", "tool_response", "summary") for slash in ("", "/")
+    f"<{slash}{name}>"
+    for name in ("plan", "think", "answer", "tool_call", "tool_response", "summary")
+    for slash in ("", "/")
 )
 CHATML = (
     "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{%- endfor %}"

@@ -1,6 +1,7 @@
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from forethought.agents import ChatFormat, EnvSpec, PlainFormat, WordTokenizer
 from forethought.envs.pointer import PointerEnv
 

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+
 from forethought.envs import Budget
 from forethought.envs.budgets import Usage
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import pytest
+
 from forethought.envs import Task, ToolEnv
 from forethought.envs.conformance import EnvConformance, Script
 

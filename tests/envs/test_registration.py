@@ -3,6 +3,7 @@ import sys
 
 import gymnasium
 import pytest
+
 from forethought.envs import ToolEnv
 
 

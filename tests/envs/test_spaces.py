@@ -1,7 +1,8 @@
 import pickle
 
-from forethought.envs import AnyText
 from gymnasium.spaces import Text
+
+from forethought.envs import AnyText
 
 
 def test_holds_every_str_and_nothing_else() -> None:

@@ -6,11 +6,12 @@ from typing import Any, ClassVar
 
 import gymnasium
 import pytest
+from gymnasium.error import ResetNeeded
+
 from forethought.envs import Budget, Task, ToolEnv, ToolError, tool
 from forethought.envs.conformance import EnvConformance, Script
 from forethought.envs.protocol import Call
 from forethought.sandboxes import InfrastructureFault
-from gymnasium.error import ResetNeeded
 
 TASKS = [Task(id=f"t{i}", prompt=f"what is in drawer {i}?", answer=f"thing {i}") for i in range(5)]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import pytest
+
 from forethought.envs import ToolError, tool
 from forethought.envs.protocol import Call
 from forethought.envs.tools import CallResult, Tool, Toolbox
@@ -147,7 +148,8 @@ def test_an_integer_may_be_written_with_a_point() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("serach", "did you mean 'search'?"), ("zzz", "the tools are search"), ("\ud800", "the tools are")]
+    ("name", "hint"),
+    [("serach", "did you mean 'search'?"), ("zzz", "the tools are search"), ("\ud800", "the tools are")],
 )
 def test_an_unknown_tool_gets_a_hint(name: str, hint: str) -> None:
     result = run(box(search), name, {})

@@ -21,14 +21,13 @@ from ..progress import Progress
 from ..recipe import GRPOTable, Recipe
 from ..rewards import LengthPenalty
 from ..training_log import TrainingLog
-from .supervised import last_checkpoint, quiet
+from .supervised import device_options, last_checkpoint, quiet, without_checkpointing
 
 _DEFAULTS: dict[str, Any] = {
     "logging_steps": 1,
     "save_steps": 50,
     "save_total_limit": 1,
     "report_to": "none",
-    "gradient_checkpointing": False,
     "bf16": False,
     "disable_tqdm": True,
     "dataloader_num_workers": 0,
@@ -92,7 +91,7 @@ def reinforce(
     from datasets import Dataset
 
     folder.mkdir(parents=True, exist_ok=True)
-    options = _DEFAULTS | {"seed": recipe.seed, "use_cpu": recipe.device == "cpu"} | table.trainer
+    options = _DEFAULTS | without_checkpointing(EpisodeGRPOConfig) | device_options(recipe) | table.trainer
     penalty = table.length_penalty
     trainer = EpisodeGRPOTrainer(
         model=model,

@@ -17,7 +17,6 @@ _DEFAULTS: dict[str, Any] = {
     "save_steps": 200,
     "save_total_limit": 1,
     "report_to": "none",
-    "gradient_checkpointing": False,
     "bf16": False,
     "disable_tqdm": True,
 }
@@ -46,7 +45,7 @@ def fine_tune(
     from trl import SFTConfig, SFTTrainer
 
     folder.mkdir(parents=True, exist_ok=True)
-    options = _DEFAULTS | {"seed": recipe.seed, "use_cpu": recipe.device == "cpu"} | table.trainer
+    options = _DEFAULTS | without_checkpointing(SFTConfig) | device_options(recipe) | table.trainer
     config = SFTConfig(
         output_dir=str(folder / "checkpoints"),
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -65,6 +64,17 @@ def fine_tune(
     quiet(trainer)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     save_model(trainer.model, tokenizer, folder / "model")
+
+
+def without_checkpointing(config: type[Any]) -> dict[str, bool]:
+    """Turns activation checkpointing off, under the name that this version of transformers gives it."""
+    names = config.__dataclass_fields__
+    return {"activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing": False}
+
+
+def device_options(recipe: Recipe) -> dict[str, Any]:
+    """Seed and device of the recipe as options of a trainer."""
+    return {"seed": recipe.seed, "use_cpu": recipe.device == "cpu"}
 
 
 def last_checkpoint(folder: Path) -> str | None:

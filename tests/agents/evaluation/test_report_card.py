@@ -115,10 +115,10 @@ def test_the_critical_path_takes_the_longest_of_the_sub_calls_of_a_turn(make_epi
     episode = make_episode("a", 0, think=0, correct=True)
     episode.segments = [
         segment(SegmentKind.ROOT, None, 20),
-        segment(SegmentKind.SUB_CALL, (0, 8), 5),  # first turn, beside the next
-        segment(SegmentKind.SUB_CALL, (0, 10), 7),
+        segment(SegmentKind.SUB_CALL, (0, 8), 7),  # first turn, beside the next
+        segment(SegmentKind.SUB_CALL, (0, 10), 5),
         segment(SegmentKind.SUB_CALL, (0, 20), 3),  # second turn
-        segment(SegmentKind.SUB_CALL, (1, 5), 4),  # inside the first sub-call: 5 + 4 is the longest
+        segment(SegmentKind.SUB_CALL, (2, 5), 4),  # inside the second sub-call: 5 + 4 is the longest
         segment(SegmentKind.AFTER_SUMMARY, (0, 20), 11),
     ]
     episode.turns = [
@@ -155,6 +155,7 @@ def test_a_run_of_faults_is_a_card_without_numbers(make_episode: Make) -> None:
 def test_episodes_are_not_kept(make_episode: Make) -> None:
     class Kept(Episode):
         __slots__ = ("__weakref__",)
+        __hash__ = object.__hash__
 
     alive: weakref.WeakSet[Kept] = weakref.WeakSet()
     most = 0

@@ -1,6 +1,5 @@
 from typing import Any
 
-import pytest
 from forethought.envs import ToolEnv
 from forethought.envs.conformance import EnvConformance, Script
 from forethought.envs.pointer import PointerEnv

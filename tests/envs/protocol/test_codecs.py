@@ -3,9 +3,10 @@ import string
 from typing import Any
 
 import pytest
-from forethought.envs.protocol import Call, Codec, Mode, PlanStep, codec_for, parse_turn
 from hypothesis import given
 from hypothesis import strategies as st
+
+from forethought.envs.protocol import Call, Codec, Mode, PlanStep, codec_for, parse_turn
 
 JSON, WORDS = codec_for("json"), codec_for("words")
 

@@ -1,9 +1,19 @@
 import random
 
 import pytest
-from forethought.envs.protocol import Codec, Mode, ParsedTurn, SectionKind, TurnParser, codec_for, parse_tokens, parse_turn
 from hypothesis import given
 from hypothesis import strategies as st
+
+from forethought.envs.protocol import (
+    Codec,
+    Mode,
+    ParsedTurn,
+    SectionKind,
+    TurnParser,
+    codec_for,
+    parse_tokens,
+    parse_turn,
+)
 
 JSON, WORDS = codec_for("json"), codec_for("words")
 CODECS = [JSON, WORDS]
@@ -97,7 +107,9 @@ def test_text_between_markers_may_look_like_other_markers() -> None:
 
 def test_sections_are_reported_when_their_last_token_comes() -> None:
     parser = TurnParser(JSON)
-    reported = [[str(s.kind) for s in parser.feed(piece)] for piece in ["<pl", "an>1. a", "</plan", "><answer>x</answer>"]]
+    reported = [
+        [str(s.kind) for s in parser.feed(piece)] for piece in ["<pl", "an>1. a", "</plan", "><answer>x</answer>"]
+    ]
     assert reported == [[], [], [], ["plan", "answer"]]
 
 

@@ -1,4 +1,5 @@
 import pytest
+
 from forethought.envs.protocol import Mode, Plan, PlanStep, codec_for, parse_turn
 
 JSON, WORDS = codec_for("json"), codec_for("words")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from forethought.envs import DatasetTasks, GeneratedTasks, JsonLinesTasks, ListedTasks, Split, Task, TaskError
 from forethought.envs.tasks import as_task_set
 
@@ -48,7 +49,9 @@ def test_a_broken_row_is_refused_with_its_line(tmp_path: Path, row: Any, complai
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "NaN", '{"id": "b", "prompt": "?", "difficulty": NaN}', b"\xff\xfe", "[" * 100_000], ids=repr
+    "line",
+    ["{", "NaN", '{"id": "b", "prompt": "?", "difficulty": NaN}', b"\xff\xfe", "[" * 100_000],
+    ids=["cut", "constant", "nan", "bytes", "deep"],
 )
 def test_a_line_that_is_not_json_is_refused(tmp_path: Path, line: str | bytes) -> None:
     path = write(tmp_path / "tasks.jsonl", GOOD, line)
