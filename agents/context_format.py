@@ -66,8 +66,6 @@ class ChatFormat:
             raise ValueError("the tokenizer has no end-of-turn token (eos_token)")
         self.tokenizer: Tokenizer = TransformersTokenizer(tokenizer)
         self._template = tokenizer
-        self._eos: int = tokenizer.eos_token_id
-        self.stop_token_ids: tuple[int, ...] = (self._eos,)
         # What the template puts around a user message that follows a turn: cut out of a conversation of place-holders.
         messages = [("user", "a"), ("assistant", self._ASSISTANT), ("user", self._USER)]
         after_turn = self._render(messages).rpartition(self._ASSISTANT)[2]
@@ -75,8 +73,10 @@ class ChatFormat:
         if not found:
             raise ValueError("the chat template drops user messages that follow an assistant message")
         self._before, self._after = self._framing(before), self._framing(after)
-        if self._before[:1] == [self._eos]:
-            del self._before[0]
+        # A base model's eos_token may be another than the one with which its template ends a turn: both stop it.
+        special = self._before[:1] and self._before[0] in tokenizer.all_special_ids
+        self._turn_end: int = self._before.pop(0) if special else tokenizer.eos_token_id
+        self.stop_token_ids: tuple[int, ...] = tuple(dict.fromkeys((self._turn_end, tokenizer.eos_token_id)))
 
     def opening(self, env: ToolEnv) -> list[int]:
         """System message with the instructions, user message with the task, the assistant's header."""
@@ -89,7 +89,7 @@ class ChatFormat:
     def observation(self, text: str, turn_ended: bool) -> list[int]:
         """The observation as a user message, then the assistant's header."""
         ids = [*self._before, *self.tokenizer.encode(text), *self._after]
-        return ids if turn_ended else [self._eos, *ids]
+        return ids if turn_ended else [self._turn_end, *ids]
 
     def _render(self, messages: list[tuple[str, str]]) -> str:
         chat = [{"role": role, "content": content} for role, content in messages]

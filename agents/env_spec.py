@@ -31,7 +31,7 @@ class EnvSpec:
         """
         try:
             env = gymnasium.make(self.id, disable_env_checker=True, **self.kwargs).unwrapped
-        except (gymnasium.error.Error, ValueError, TypeError, FileNotFoundError) as error:
+        except (gymnasium.error.Error, ValueError, TypeError, OSError, ImportError) as error:
             raise EnvSpecError(f"cannot make {self.id}: {error}") from error
         if not isinstance(env, ToolEnv):
             raise EnvSpecError(f"{self.id} is a {type(env).__name__}; rollouts need a forethought.envs.ToolEnv")

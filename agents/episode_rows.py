@@ -8,6 +8,7 @@ from typing import Any
 from .episode import Episode, PlanVersion, SectionSpan, Segment, SegmentKind, Status, ToolCall, Turn
 
 SCHEMA = "forethought/episode/1"
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
 
 
 def episode_to_row(episode: Episode, offset: int) -> dict[str, Any]:
@@ -82,4 +83,4 @@ def episode_from_row(row: dict[str, Any]) -> Episode:
 
 def encode_row(row: dict[str, Any]) -> bytes:
     """One line of JSON, ASCII only, so that any text a model can write survives any reader."""
-    return json.dumps(row, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+    return _ENCODER.encode(row).encode("ascii") + b"\n"

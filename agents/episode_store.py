@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-import sys
-from array import array
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +27,7 @@ from .episode import Episode, Status
 from .episode_rows import encode_row, episode_from_row, episode_to_row
 
 _COLUMNS = {"token_ids.i32": "i", "sampled.u8": "B", "logprobs.f32": "f"}
+_BYTES = {"i": 4, "B": 1, "f": 4}
 
 
 class StoreError(RuntimeError):
@@ -54,8 +54,9 @@ class EpisodeWriter:
         """Bytes of `episodes.jsonl` that are whole rows."""
         self._lock = open(self._folder / ".lock", "ab")  # noqa: SIM115
         try:
+            # Unlike flock, a lock that no forked child inherits: a worker that outlives the run would keep it.
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except (BlockingIOError, PermissionError):
             self._lock.close()
             raise StoreError(
                 f"another process is writing to {self._folder}; stop it or choose another folder"
@@ -86,15 +87,18 @@ class EpisodeWriter:
             _pack(kind, episode, field)
             for kind, field in zip(_COLUMNS.values(), ("token_ids", "sampled", "logprobs"), strict=True)
         ]
-        count = len(columns[0])
-        if any(len(column) != count for column in columns):
+        counts = {len(column) // _BYTES[kind] for column, kind in zip(columns, _COLUMNS.values(), strict=True)}
+        if len(counts) > 1:
             raise ValueError(f"episode {episode.id!r}: a segment's token_ids, sampled and logprobs differ in length")
         try:
             for file, column in zip(self._columns, columns, strict=True):
-                _write(file, column.tobytes())
+                _write(file, column)
             _write(self._rows, row)
         except BaseException as error:
-            self._cut()
+            try:
+                self._cut()
+            except OSError:
+                self.close()  # what comes next could not be told from what is left here
             if not isinstance(error, OSError):
                 raise
             kept = len(self.finished)
@@ -102,7 +106,7 @@ class EpisodeWriter:
                 f"cannot write to {self._folder}: {error.strerror}; the {kept} episodes before are kept. "
                 "Free some space and run the same command again: it goes on from there"
             ) from error
-        self._tokens += count
+        self._tokens += counts.pop()
         self._end += len(row)
         if episode.status is not Status.FAULT:
             self.finished.add(episode.id)
@@ -132,7 +136,7 @@ class EpisodeWriter:
                 self._end += len(line)
         for name, kind in _COLUMNS.items():
             column = self._folder / "tokens" / name
-            if column.stat().st_size < self._tokens * array(kind).itemsize:
+            if column.stat().st_size < self._tokens * _BYTES[kind]:
                 raise StoreError(f"{column} is shorter than {path} says: the run is damaged")
         self._cut()
 
@@ -140,7 +144,7 @@ class EpisodeWriter:
         """Cut what was written for an episode that has no whole row."""
         self._rows.truncate(self._end)
         for file, kind in zip(self._columns, _COLUMNS.values(), strict=True):
-            file.truncate(self._tokens * array(kind).itemsize)
+            file.truncate(self._tokens * _BYTES[kind])
 
 
 class EpisodeStore:
@@ -220,13 +224,12 @@ def _read_row(line: bytes, path: Path, number: int) -> dict[str, Any]:
     return row
 
 
-def _pack(kind: str, episode: Episode, field: str) -> array[Any]:
-    values = array(kind)
+def _pack(kind: str, episode: Episode, field: str) -> bytes:
+    parts = []
     for segment in episode.segments:
-        values += array(kind, getattr(segment, field))
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values
+        values: list[Any] = getattr(segment, field)
+        parts.append(struct.pack(f"<{len(values)}{kind}", *values))
+    return b"".join(parts)
 
 
 def _map_column(path: Path, kind: str) -> NDArray[Any]:

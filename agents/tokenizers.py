@@ -85,7 +85,7 @@ class WordTokenizer:
         return [get(word, unknown) for word in text.split()]
 
     def pieces(self, token_ids: Sequence[int]) -> list[str]:
-        """The words, each but the first with the space before it; an id without a word (padding of a model) is `<unk>`."""
+        """The words, each but the first with the space before it; an id without a word is `<unk>`."""
         spaced, count, unknown = self._spaced, len(self._spaced), self.unknown
         pieces = [spaced[i if i < count else unknown] for i in token_ids]
         if pieces:

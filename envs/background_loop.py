@@ -9,12 +9,21 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_THREAD = "forethought-loop"
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run `coroutine` to its end and return its result, from any thread, whether or not a loop runs in it."""
+    """Run `coroutine` to its end and return its result, from any thread, whether or not a loop runs in it.
+
+    Raises:
+        RuntimeError: called by what itself runs on this loop (a tool that steps an environment), which would wait for
+            itself for ever.
+    """
+    if threading.current_thread().name == _THREAD:
+        coroutine.close()
+        raise RuntimeError("a tool on the background loop cannot wait for another one: use `await env.step_async(...)`")
     future = asyncio.run_coroutine_threadsafe(coroutine, _running())
     try:
         return future.result()
@@ -27,7 +36,7 @@ def _running() -> asyncio.AbstractEventLoop:
     with _lock:
         if _loop is None:
             _loop = asyncio.new_event_loop()
-            threading.Thread(target=_loop.run_forever, daemon=True, name="forethought-loop").start()
+            threading.Thread(target=_loop.run_forever, daemon=True, name=_THREAD).start()
         return _loop
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from .protocol import Mode
 
 _PLAN = {
-    Mode.PLAN: """Begin your first turn with a plan: numbered steps between <plan> and </plan>, one a line, and "(after 1)" \
-behind a step that needs the result of step 1. When the plan turns out wrong, open a later turn with a new <plan>.
+    Mode.PLAN: """Begin your first turn with a plan: numbered steps between <plan> and </plan>, one a line, and \
+"(after 1)" behind a step that needs the result of step 1. When the plan turns out wrong, open a later turn with a new \
+<plan>.
 Then think between <think> and </think>, as briefly as the question allows.""",
-    Mode.THINK: """You may open a turn with a plan: numbered steps between <plan> and </plan>, one a line, and "(after 1)" \
-behind a step that needs the result of step 1. You may then think between <think> and </think>.""",
+    Mode.THINK: """You may open a turn with a plan: numbered steps between <plan> and </plan>, one a line, and \
+"(after 1)" behind a step that needs the result of step 1. You may then think between <think> and </think>.""",
     Mode.BARE: "Write no plan and no thoughts.",
 }
 _CALL = """End each turn in one of two ways:

@@ -53,8 +53,8 @@ def _type_schema(hint: Any, where: str) -> dict[str, Any]:
         return {"type": _SCALARS[hint]}
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
-        schema = _type_schema(arguments[0], where)
-        return schema | {"description": note for note in arguments[1:] if isinstance(note, str)}
+        notes = [note for note in arguments[1:] if isinstance(note, str)]
+        return _type_schema(arguments[0], where) | ({"description": notes[-1]} if notes else {})
     if origin is typing.Literal:
         return {"enum": list(arguments)}
     if origin in (typing.Union, types.UnionType):

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import gymnasium
 from gymnasium.error import ResetNeeded
@@ -39,7 +39,7 @@ class StepOutcome:
 class ToolEnv(gymnasium.Env[str, str]):
     """An environment whose observations and actions are text, with tools, budgets and the plan protocol.
 
-    An author gives `score`, usually `tools` (methods marked `@tool`), and a task set. `reset` gives the instructions and
+    An author gives `score`, usually tools (methods marked `@tool`), and a task set. `reset` gives the instructions and
     the task; `step(turn)` gives the observation that answers the turn. A malformed turn is answered by an observation
     that says what was expected. The episode terminates with an answer and is truncated by a budget; the reward, the
     weighted sum of the named scores, comes with the last step. Same task, same seed, same turns: same observations and
@@ -289,8 +289,9 @@ class ToolEnv(gymnasium.Env[str, str]):
         return self.codec.write_observation([turn.error.message()])
 
     def _info(self, scores: dict[str, float], error: str | None, stop_reason: str | None) -> dict[str, Any]:
+        assert self._task is not None
         return {
-            "task_id": cast(Task, self._task).id,
+            "task_id": self._task.id,
             "scores": scores,
             "usage": self._usage.as_dict(),
             "error": error,

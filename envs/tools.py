@@ -118,7 +118,7 @@ class Tool:
         return bound
 
     def accepts(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether `arguments` are plainly valid. Where this says False the validator has the last word: it is slower."""
+        """Whether `arguments` are plainly valid. If not, the slower validator has the last word."""
         types = self._types
         for name, value in arguments.items():
             if type(value) is not types.get(name):

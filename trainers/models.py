@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..agents.local_model import load_weights, loading, one_sentence
 from ..agents.tokenizers import WordTokenizer
 from .recipe import ModelTable
 from .toml_tables import ConfigError
@@ -25,7 +28,9 @@ def build_model(table: ModelTable, words: WordTokenizer, seed: int) -> tuple[Pre
 
     architecture = table.architecture
     if architecture is None or architecture not in CONFIG_MAPPING:
-        raise ConfigError(f"model.architecture: transformers knows no {architecture!r}; try 'llama' or 'qwen3'")
+        close = difflib.get_close_matches(str(architecture), [str(name) for name in CONFIG_MAPPING], n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "try 'llama' or 'qwen3'"
+        raise ConfigError(f"model.architecture: transformers knows no {architecture!r}; {hint}")
     tokenizer = words.to_transformers()
     special = {
         "vocab_size": len(words.words),
@@ -37,24 +42,29 @@ def build_model(table: ModelTable, words: WordTokenizer, seed: int) -> tuple[Pre
     try:
         config = AutoConfig.for_model(architecture, **(special | table.config))
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"model.config: {architecture} cannot be built: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise ConfigError(f"model.config: {architecture} cannot be built: {one_sentence(error)}") from None
     return model, tokenizer
 
 
-def load_model(path: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A saved or pretrained model and its tokenizer."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def load_model(path: str | Path, dtype: str = "auto") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A saved or pretrained model and its tokenizer.
 
-    return (
-        AutoModelForCausalLM.from_pretrained(str(path), dtype="auto"),
-        AutoTokenizer.from_pretrained(str(path), padding_side="left"),
-    )
+    Raises:
+        ModelError: there is no such model.
+    """
+    from transformers import AutoTokenizer
+
+    with loading(path):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(path), padding_side="left")
+    return load_weights(path, dtype), tokenizer
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save so that a killed process leaves either the whole folder or none."""
+    """Save so that a killed process leaves either the whole folder or none; a folder that is there is replaced."""
     partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
     os.rename(partial, folder)

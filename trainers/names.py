@@ -6,6 +6,8 @@ START_RUN = "SFT"
 """The model before reinforcement learning."""
 MAIN_RUN = "RL"
 """The recipe's reinforcement learning without any ablation."""
+ORACLE_RUN = "oracle"
+"""The scripted policy that spends what each task needs and no more."""
 
 
 def slug(name: str) -> str:

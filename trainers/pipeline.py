@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,13 +14,14 @@ from typing import Any
 
 from ..agents.agent import Agent, ScriptedAgent
 from ..agents.engine import SamplingParams
+from ..agents.evaluation import ReportCard, evaluate
 from ..agents.local_model import format_for, load_model_agent, model_agent
 from ..agents.tokenizers import WordTokenizer
 from ..envs import background_loop
 from ..envs.tasks import JsonLinesTasks, TaskSet
-from .names import MAIN_RUN, START_RUN, slug
+from .names import MAIN_RUN, ORACLE_RUN, START_RUN, slug
 from .progress import Progress
-from .recipe import AblationTable, GRPOTable, Recipe, ablated
+from .recipe import AblationTable, EvalTable, GRPOTable, Recipe, ablated
 from .run_folder import ChildFailed, RunFolder
 from .scripts import load_script
 from .toml_tables import ConfigError
@@ -94,10 +96,10 @@ class Pipeline:
         if recipe.sft is not None:
             sft = recipe.sft
             key = self._stage("sft", [asdict(sft), recipe.seed, key], lambda folder: self._fine_tune(sft, folder))
-        self._evaluate(START_RUN, lambda: self._agent(self.start_model), key)
         if recipe.oracle is not None:
             script = load_script(recipe.oracle)
-            self._evaluate("oracle", lambda: ScriptedAgent(script, format_for(self.start_model)), recipe.oracle)
+            self._evaluate(ORACLE_RUN, lambda: ScriptedAgent(script, format_for(self.start_model)), recipe.oracle)
+        self._evaluate(START_RUN, lambda: self._agent(self.start_model), key)
         return key
 
     @property
@@ -155,8 +157,6 @@ class Pipeline:
         reinforce(recipe, table, model, tokenizer, agent, self._training_tasks(), folder, self._progress, name)
 
     def _evaluate(self, run: str, make_agent: Callable[[], Agent], key: str) -> None:
-        from ..agents.evaluation import evaluate
-
         for table in self._recipe.eval:
             spec = self._recipe.env.spec(**table.kwargs)
 
@@ -172,12 +172,17 @@ class Pipeline:
                         seed=self._recipe.seed,
                         folder=folder,
                         concurrency=self._recipe.sampling.slots,
+                        oracle=self._oracle_card(table) if run != ORACLE_RUN else None,
                         on_episode=lambda _: counter.show(next(done)),
                     )
                 )
 
             inputs = [asdict(table), asdict(self._recipe.env), asdict(self._recipe.sampling), key]
             self._stage(f"eval/{slug(table.name)}/{slug(run)}", inputs, work)
+
+    def _oracle_card(self, table: EvalTable) -> ReportCard | None:
+        path = self._folder.path / "eval" / slug(table.name) / ORACLE_RUN / "report_card.json"
+        return ReportCard.from_dict(json.loads(path.read_text("utf-8"))) if path.exists() else None
 
     def _report(self) -> None:
         from .stages.report import write_run_report

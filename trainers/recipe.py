@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..agents.env_spec import EnvSpec
-from .toml_tables import ConfigError, Source, apply_overrides, build, read_toml
+from ..agents.evaluation import ReportCard
+from .extras import MissingExtra, import_extra
+from .names import MAIN_RUN, ORACLE_RUN, START_RUN, slug
+from .toml_tables import ConfigError, Source, apply_overrides, build, check_fields, read_toml
+
+_ABLATABLE = ("env", "sampling", "seed", "grpo")
+"""What an ablation may change: everything else was done once, before the runs that are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,10 @@ class SamplingTable:
     slots: int = 256
     """Most turns sampled at once."""
 
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "max_turn_tokens", "slots")
+        _at_least(self, 0, "temperature")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TracesTable:
@@ -58,6 +68,9 @@ class TracesTable:
     script: str
     """`module:function` of the script."""
     episodes: int
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "episodes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +92,12 @@ class FilterTable:
     skip: int = 0
     """Tasks at the beginning of the split to leave out, for example those that the traces were made from."""
 
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "tasks", "attempts")
+        _at_least(self, 0, "skip")
+        if not 0 <= self.keep[0] <= self.keep[1] <= 1:
+            raise ValueError(f"keep must be [smallest, largest] within 0 to 1, found {list(self.keep)}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LengthPenaltyTable:
@@ -87,6 +106,9 @@ class LengthPenaltyTable:
     weight: float
     max_tokens: int
     start_accuracy: float = 0.0
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "max_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +120,9 @@ class GRPOTable:
     length_penalty: LengthPenaltyTable | None = None
     save_episodes_every: int = 25
     """Steps between those whose episodes are kept in the run's folder."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "save_episodes_every")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +144,9 @@ class EvalTable:
     tasks: int = 1000
     attempts: int = 1
 
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "tasks", "attempts")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetTable:
@@ -132,6 +160,19 @@ class TargetTable:
     """`SFT`, `RL` or the name of an ablation."""
     min: float | None = None
     max: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.min is None and self.max is None:
+            raise ValueError(f"target {self.name!r} needs 'min' or 'max'")
+        place: Any = ReportCard().to_dict()
+        for part in self.metric.split("."):
+            if place and part not in place:
+                raise ValueError(
+                    f"target {self.name!r}: a report card has no {self.metric!r}; there are {', '.join(place)}"
+                )
+            place = place.get(part) if place else None
+            if not isinstance(place, dict):
+                place = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,12 +204,24 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.sft is not None and self.traces is None:
             raise ValueError("[sft] needs [traces] to train on")
-        names = [ablation.name for ablation in self.ablations]
-        if len({*names, "RL", "SFT"}) != len(names) + 2:
-            raise ValueError(f"ablations need names that differ, and neither 'RL' nor 'SFT'; found {names}")
+        _at_least(self, 1, "processes")
+        if not slug(self.name):
+            raise ValueError(f"name must have letters or digits, found {self.name!r}")
+        if self.ablations and self.grpo is None:
+            raise ValueError("[[ablations]] need [grpo] to do again")
+        _distinct("ablations", [a.name for a in self.ablations], {MAIN_RUN, START_RUN, ORACLE_RUN})
+        _distinct("evaluations", [e.name for e in self.eval], set())
+        runs = [START_RUN, *self.runs]
         for target in self.targets:
             if target.eval not in [e.name for e in self.eval]:
                 raise ValueError(f"target {target.name!r} names an [[eval]] {target.eval!r} that is not there")
+            if target.run not in runs:
+                raise ValueError(f"target {target.name!r} names a run {target.run!r}; the runs are {', '.join(runs)}")
+
+    @property
+    def runs(self) -> list[str]:
+        """Names of the reinforcement learning runs: the main one first, then the ablations."""
+        return [] if self.grpo is None else [MAIN_RUN, *(ablation.name for ablation in self.ablations)]
 
     @property
     def folder(self) -> Path:
@@ -189,8 +242,14 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     tables, source = read_toml(path)
     apply_overrides(tables, overrides)
+    source = Source(source.name, source.text, tuple(overrides))
     recipe = build(Recipe, tables, source)
     _check_trainer_tables(recipe, source)
+    for i, ablation in enumerate(recipe.ablations):
+        try:
+            _check_trainer_tables(ablated(recipe, ablation), Source("with its overrides", "", ablation.set))
+        except ConfigError as error:
+            raise ConfigError(f"{source.at(('ablations', i, 'set'))}: ablation {ablation.name!r}: {error}") from None
     return recipe
 
 
@@ -201,28 +260,58 @@ def ablated(recipe: Recipe, ablation: AblationTable) -> Recipe:
         ConfigError: an override does not fit.
     """
     tables = recipe.to_tables()
+    for override in ablation.set:
+        table = override.partition("=")[0].partition(".")[0].strip()
+        if table not in _ABLATABLE:
+            raise ConfigError(
+                f"override {override!r}: an ablation does the reinforcement learning again, it can change "
+                f"{', '.join(_ABLATABLE)}"
+            )
     apply_overrides(tables, ablation.set)
-    return build(Recipe, tables, Source(f"ablation {ablation.name!r}", ""))
+    return build(Recipe, tables, Source("with its overrides", "", ablation.set))
 
 
 def _check_trainer_tables(recipe: Recipe, source: Source) -> None:
-    """Check the keys that are passed on to TRL's configurations; without TRL they are checked when it is needed."""
-    from .extras import MissingExtra, import_extra
-    from .toml_tables import check_key
-
-    tables = (
+    """Check what is passed on to TRL's configurations; without TRL it is checked when it is needed."""
+    for name, table, module, config in (
         ("sft", recipe.sft, "trl", "SFTConfig"),
         ("grpo", recipe.grpo, "forethought.trainers.grpo", "EpisodeGRPOConfig"),
-    )
-    for name, table, module, config in tables:
+    ):
         if table is None or not table.trainer:
             continue
         try:
-            fields = [f.name for f in dataclasses.fields(getattr(import_extra(module, "train"), config))]
+            fields = getattr(import_extra(module, "train"), config)
         except MissingExtra:
             return
-        for key in table.trainer:
-            check_key(key, fields, source, (name, "trainer", key), f"[{name}.trainer] ({config})")
+        where = f"[{name}.trainer] ({config})"
+        for key, owner in _SET_BY_THE_RECIPE.items():
+            if key in table.trainer:
+                raise ConfigError(f"{source.at((name, 'trainer', key))}: {key} does not belong in {where}; {owner}")
+        check_fields(table.trainer, fields, source, (name, "trainer"), where)
+
+
+_SET_BY_THE_RECIPE = {
+    "output_dir": "the recipe's output says where the run goes",
+    "seed": "the recipe has a seed for everything",
+    "use_cpu": "the recipe's device says where the run goes",
+    "temperature": "[sampling] has it, for training and evaluation alike",
+    "dataset_kwargs": "the traces are tokenised already",
+    "max_length": "segments are trained whole",
+}
+
+
+def _at_least(table: Any, low: float, *names: str) -> None:
+    for name in names:
+        if not getattr(table, name) >= low:
+            raise ValueError(f"{name} must be at least {low}, found {getattr(table, name)}")
+
+
+def _distinct(what: str, names: list[str], taken: set[str]) -> None:
+    """Names become folders, so those must differ."""
+    folders = [slug(name) for name in names]
+    if "" in folders or len({*folders, *map(slug, taken)}) < len(folders) + len(taken):
+        besides = f", other than {', '.join(sorted(taken))}" if taken else ""
+        raise ValueError(f"{what} need names that differ in letters or digits{besides}; found {names}")
 
 
 def _without_none(value: Any) -> Any:

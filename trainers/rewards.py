@@ -21,6 +21,7 @@ class LengthPenalty:
         weight: beta.
         max_tokens: Tokens that cost the whole weight.
         start_accuracy: The penalty begins with the first batch whose accuracy reaches this, and then stays on.
+        active: Whether it has begun; a run that was interrupted gives back what it had.
     """
 
     weight: float
@@ -29,10 +30,17 @@ class LengthPenalty:
     active: bool = False
 
     def __call__(self, episodes: list[Episode], num_generations: int) -> list[float]:
-        """Shaped rewards; `episodes` are whole groups of `num_generations`. Faults are not counted."""
+        """Shaped rewards; `episodes` are whole groups of `num_generations`. Faults are not counted.
+
+        Raises:
+            ValueError: `episodes` are not whole groups.
+        """
+        if len(episodes) % num_generations:
+            raise ValueError(f"expected whole groups of {num_generations} episodes, found {len(episodes)} episodes")
         counted = [episode for episode in episodes if episode.status is not Status.FAULT]
         correct = sum(_is_correct(episode) for episode in counted)
-        self.active = self.active or correct >= self.start_accuracy * len(counted)
+        if counted and correct >= self.start_accuracy * len(counted):
+            self.active = True
         rewards = []
         for start in range(0, len(episodes), num_generations):
             group = episodes[start : start + num_generations]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import inspect
 
 from ..agents.agent import Script
 from .toml_tables import ConfigError
@@ -14,11 +16,18 @@ def load_script(name: str) -> Script:
     Raises:
         ConfigError: there is no such module or function.
     """
-    module, colon, function = name.partition(":")
-    if not colon:
+    module_name, colon, function = name.partition(":")
+    if not colon or not module_name or not function:
         raise ConfigError(f"a script is named 'module:function', found {name!r}")
     try:
-        script: Script = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+        module = importlib.import_module(module_name)
+    except (ImportError, SyntaxError, ValueError) as error:
         raise ConfigError(f"script {name!r}: {error}") from None
-    return script
+    script = getattr(module, function, None)
+    if not inspect.isgeneratorfunction(script):
+        others = [n for n, value in vars(module).items() if inspect.isgeneratorfunction(value) and not n.startswith("_")]
+        close = difflib.get_close_matches(function, others, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(others) or 'none'}"
+        raise ConfigError(f"script {name!r}: {module_name} has no generator function {function!r}; {hint}")
+    found: Script = script
+    return found

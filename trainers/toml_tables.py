@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 _HEADER = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"\s*([A-Za-z0-9_.\-\"' ]+?)\s*=")
+_SIMPLE = (str, int, float, bool)
 _NAMES = {str: "a string", int: "an integer", float: "a number", bool: "true or false", dict: "a table"}
 
 
@@ -28,31 +29,39 @@ class Source:
 
     name: str
     text: str
+    overrides: Sequence[str] = ()
+    """`name=value` each; a value that one of them set is not blamed on the file."""
 
     def at(self, path: Sequence[str | int]) -> str:
-        """`file, line N` of the value at `path`, as near as the text tells."""
-        line = self._line([str(part) for part in path])
+        """`file, line N` of the value at `path`, as near as the text tells, or the override that set it."""
+        parts = [str(part) for part in path]
+        for override in reversed(self.overrides):
+            name = _split(override.partition("=")[0])
+            if name == parts[: len(name)]:
+                return f"override {override!r}"
+        line = self._line(parts)
         return f"{self.name}, line {line}" if line else self.name
 
     def _line(self, path: list[str]) -> int | None:
         """The line of the longest prefix of `path` that the text names."""
         best, best_depth = None, 0
         header: list[str] = []
-        seen: dict[str, int] = {}
-        for number, line in enumerate(self.text.splitlines(), 1):
+        entries: dict[str, int] = {}
+        lines = self.text.splitlines()
+        for number, line in enumerate(lines, 1):
             if match := _HEADER.match(line):
-                name = match[1]
-                header = _split(name)
+                if not _is_toml("\n".join(lines[: number - 1])):
+                    continue  # a line of an array or of a string over several lines
+                name = ".".join(_split(match[1]))
                 if line.lstrip().startswith("[["):
-                    header.append(str(seen.get(name, 0)))
-                    seen[name] = seen.get(name, 0) + 1
-                here = header
+                    entries[name] = entries.get(name, -1) + 1
+                here = header = _numbered(_split(name), entries)
             elif match := _KEY.match(line):
                 here = header + _split(match[1])
             else:
                 continue
             depth = len(here)
-            if depth > best_depth and here == path[:depth]:
+            if depth > best_depth and here == path[:depth] and _is_toml("\n".join(lines[: number - 1])):
                 best, best_depth = number, depth
         return best
 
@@ -68,6 +77,10 @@ def read_toml(path: str | Path) -> tuple[dict[str, Any], Source]:
         text = path.read_text("utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a text file in UTF-8: {error.reason} at byte {error.start}") from None
     try:
         return tomllib.loads(text), Source(str(path), text)
     except tomllib.TOMLDecodeError as error:
@@ -84,11 +97,8 @@ def apply_overrides(tables: dict[str, Any], overrides: Iterable[str]) -> None:
         name, equals, text = override.partition("=")
         if not equals or not name.strip():
             raise ConfigError(f"override {override!r}: expected name=value, for example seed=1")
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text
-        *parents, last = name.strip().split(".")
+        value = _override_value(text)
+        *parents, last = _split(name)
         place: Any = tables
         for part in parents:
             place = _descend(place, part, override)
@@ -119,6 +129,26 @@ def build(cls: type[T], table: dict[str, Any], source: Source, path: tuple[str |
         return cls(**values)
     except ValueError as error:
         raise ConfigError(f"{source.at(path)}: {where}: {error}") from None
+
+
+def check_fields(
+    table: dict[str, Any], config: type[Any], source: Source, path: Sequence[str | int], where: str
+) -> None:
+    """Check keys, and values of simple types, against the dataclass `config` of another package.
+
+    Raises:
+        ConfigError: an unknown key, or a value of the wrong type.
+    """
+    names = [f.name for f in dataclasses.fields(config) if f.init]
+    try:
+        hints = typing.get_type_hints(config)
+    except Exception:  # annotations that only a type checker can read
+        hints = {}
+    for key, value in table.items():
+        check_key(key, names, source, (*path, key), where)
+        kinds = [kind for kind in typing.get_args(hints.get(key)) or (hints.get(key),) if kind is not type(None)]
+        if len(kinds) == 1 and kinds[0] in _SIMPLE:
+            _convert(value, kinds[0], source, (*path, key))
 
 
 def check_key(key: str, allowed: list[str], source: Source, path: Sequence[str | int], where: str) -> None:
@@ -167,9 +197,7 @@ def _expect(fits: bool, expected: str, value: Any, source: Source, path: Sequenc
 
 
 def _descend(place: Any, part: str, override: str) -> Any:
-    if isinstance(place, list):
-        return place[_index(place, part, override)]
-    child = place.setdefault(part, {})
+    child = place[_index(place, part, override)] if isinstance(place, list) else place.setdefault(part, {})
     if not isinstance(child, (dict, list)):
         raise ConfigError(f"override {override!r}: {part!r} is a value, not a table")
     return child
@@ -183,3 +211,30 @@ def _index(items: list[Any], part: str, override: str) -> int:
 
 def _split(name: str) -> list[str]:
     return [part.strip().strip("\"'") for part in name.split(".")]
+
+
+def _override_value(text: str) -> Any:
+    """A TOML value, or the text itself where it is none: quotes may be left out."""
+    try:
+        tables = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return tables["value"] if len(tables) == 1 else text
+
+
+def _is_toml(text: str) -> bool:
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return False
+    return True
+
+
+def _numbered(name: list[str], entries: dict[str, int]) -> list[str]:
+    """A header as a path: behind the name of an array of tables stands the number of its last entry."""
+    path: list[str] = []
+    for i, part in enumerate(name, 1):
+        path.append(part)
+        if (number := entries.get(".".join(name[:i]))) is not None:
+            path.append(str(number))
+    return path

@@ -145,9 +145,10 @@ class JsonCodec(Codec):
 
 
 class WordsCodec(Codec):
-    """One word per token: `<plan> 1. follow 7 2. answer ( after 1 ) </plan>`, `<tool_call> 1. lookup E5 | R3 </tool_call>`.
+    """One word per token.
 
-    In a call an optional step number comes first, then the tool's name, then its arguments by position, separated by `|`.
+    `<plan> 1. follow 7 2. answer ( after 1 ) </plan>`, `<tool_call> 1. lookup E5 | R3 </tool_call>`: in a call an
+    optional step number comes first, then the tool's name, then its arguments by position, separated by `|`.
     """
 
     spelling = Spelling.WORDS

@@ -90,10 +90,10 @@ class TurnParser:
         if len(self._pieces) > 1:
             locate(self._sections, self._pieces)
         else:
+            first = 0
             for section in self._sections:
-                section.token_end = 1
-            for section in self._sections[1:]:
-                section.token_start = 1
+                section.token_start, section.token_end = first, 1
+                first = 1
         return turn
 
     def _scan(self, text: str) -> int:

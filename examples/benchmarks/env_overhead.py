@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import os
 import statistics
 import subprocess
@@ -134,7 +135,7 @@ def turns() -> None:
         turn = CALL % name
         observation = env.step(turn)[0]
         assert "found" in observation, observation
-        cost = microseconds(lambda turn=turn: env.step(turn), repeats)
+        cost = microseconds(functools.partial(env.step, turn), repeats)
         report(f"turn with a validated call of `{name}`", cost, "us", limit)
 
 

@@ -2,9 +2,9 @@
 
     python examples/benchmarks/protocol_fuzz.py --turns 1000000
 
-Well-formed turns of both spellings and all modes are mutated, then parsed at once and as random tokens: no exception may
-leave the parser, and both ways must give the same turn. The table shows nanoseconds per character (medians) for turns
-of 1 kB to 1 MB; the last column, the largest over the smallest, must stay below 10.
+Well-formed turns of both spellings and all modes are mutated, then parsed at once and as random tokens: no exception
+may leave the parser, and both ways must give the same turn. The table shows nanoseconds per character (medians) for
+turns of 1 kB to 1 MB; the last column must stay below 10.
 """
 
 from __future__ import annotations
@@ -126,9 +126,8 @@ def fuzz(turns: int, seed: int) -> int:
             if exceptions <= 3:
                 print(repr(text))
                 traceback.print_exc()
-    print(
-        f"{turns:,} turns in {time.perf_counter() - began:.0f} s, exceptions {exceptions}, disagreements {disagreements}"
-    )
+    seconds = time.perf_counter() - began
+    print(f"{turns:,} turns in {seconds:.0f} s, exceptions {exceptions}, disagreements {disagreements}")
     for kind, count in outcomes.most_common():
         print(f"  {kind:20} {count:9,}")
     return exceptions + disagreements
@@ -140,6 +139,7 @@ def filled(before: str, unit: str, after: str, size: int) -> str:
 
 PLAN = "<plan>1. go</plan>"
 ACT = "</think><answer>x</answer>"
+CALL = '<tool_call>{"name": "f", "arguments": {"x": "'
 SHAPES: dict[str, Callable[[int], list[str]]] = {
     "long think": lambda n: [filled(PLAN + "<think>", "so it goes ", ACT, n)],
     "long think, character by character": lambda n: list(filled(PLAN + "<think>", "so it goes ", ACT, n)),
@@ -147,9 +147,7 @@ SHAPES: dict[str, Callable[[int], list[str]]] = {
     "almost a marker, character by character": lambda n: list(filled(PLAN + "<think>", "</thin", ACT, n)),
     "many calls": lambda n: [filled(PLAN, '<tool_call>{"name": "f"}</tool_call>', "", n)],
     "many calls, character by character": lambda n: list(filled(PLAN, '<tool_call>{"name": "f"}</tool_call>', "", n)),
-    "one large call": lambda n: [
-        filled(PLAN + '<tool_call>{"name": "f", "arguments": {"x": "', "a", '"}}</tool_call>', n)
-    ],
+    "one large call": lambda n: [filled(PLAN + CALL, "a", '"}}</tool_call>', n)],
     "one deep call": lambda n: [filled(PLAN + "<tool_call>", "[", "</tool_call>", n)],
     "unclosed": lambda n: [filled(PLAN + "<think>", "more ", "", n)],
     "only <": lambda n: ["<" * n],

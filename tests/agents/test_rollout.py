@@ -146,7 +146,7 @@ async def test_nothing_is_tokenised_twice_in_a_chat(
 
 async def test_a_turn_that_was_cut_is_closed_and_counted(echo_spec: EnvSpec) -> None:
     form = PlainFormat(ByteTokenizer())
-    agent, engine = agent_saying(TEXTS, form)
+    agent, _ = agent_saying(TEXTS, form)
     agent.sampling = SamplingParams(max_tokens=20)
     spec = EnvSpec(id=echo_spec.id, kwargs={"budget": {"turns": 2}})
     episode = await roll_out(agent, spec)

@@ -24,6 +24,7 @@ def test_importing_the_package_registers_and_imports_no_environment() -> None:
     assert python(code) == "True\n[]\n"
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_make_and_make_vec(mode: str) -> None:
     env = gymnasium.make("forethought/Pointer-v0", split="test", hops=(2, 2))

@@ -250,6 +250,7 @@ def test_bad_configuration_is_refused() -> None:
         env.step(b"x")  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_tools_may_hang_in_a_forked_process_after_their_use_here() -> None:
     """The background loop belongs to one process: a fork must make its own."""
     env = DrawerEnv()
@@ -263,3 +264,16 @@ def test_tools_may_hang_in_a_forked_process_after_their_use_here() -> None:
         assert "thing 1" in observations[0] and "thing 2" in observations[1]
     finally:
         envs.close(terminate=True)
+
+
+def test_a_tool_that_would_wait_for_itself_is_told_so() -> None:
+    inner = DrawerEnv()
+    inner.reset(seed=0)
+
+    async def nested() -> str:
+        """Step another environment from the loop that its tools need."""
+        return inner.step(turn(look(1, "look_async")))[0]
+
+    env = DrawerEnv(extra_tools=[nested])
+    env.reset(seed=0)
+    assert "use `await env.step_async(...)`" in env.step(turn(Call("nested", {})))[0]

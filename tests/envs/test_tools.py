@@ -231,6 +231,27 @@ def test_a_function_that_hangs_is_left_behind() -> None:
     assert (result.error, result.output) == ("timeout", "Error: hang took longer than 0.05 seconds")
 
 
+def test_a_result_that_comes_too_late_disturbs_nobody() -> None:
+    async def attempt() -> list[dict[str, Any]]:
+        complaints: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+        release, finished = threading.Event(), threading.Event()
+
+        @tool(timeout=0.01)
+        def late() -> str:
+            release.wait(20)
+            finished.set()
+            return "late"
+
+        assert (await box(late).run(Call("late", {}))).error == "timeout"
+        release.set()
+        await asyncio.to_thread(finished.wait, 20)
+        await asyncio.sleep(0.05)
+        return complaints
+
+    assert asyncio.run(attempt()) == []
+
+
 def test_a_coroutine_that_hangs_is_cancelled() -> None:
     cancelled = []
 

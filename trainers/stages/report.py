@@ -7,14 +7,13 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ...agents.episode_store import EpisodeStore
 from ...agents.evaluation import ReportCard, compare_runs
 from ...agents.report import Report, SampleEpisode, Target, format_summary, write_report
-from ..names import MAIN_RUN, START_RUN, slug
+from ..names import MAIN_RUN, ORACLE_RUN, START_RUN, slug
 from ..progress import Progress
 from ..recipe import EvalTable, Recipe, TargetTable
 from ..training_log import read_log
@@ -34,8 +33,8 @@ def write_run_report(recipe: Recipe, folder: Path, progress: Progress) -> list[P
             f"{table.attempts} attempt{'s' if table.attempts > 1 else ''} each.",
             facts=_facts(recipe, folder),
             commands=[f"forethought run {folder / 'recipe.resolved.toml'} output=runs/again"],
-            runs={name: card for name, card in cards.items() if name != "oracle"},
-            oracle=cards.get("oracle"),
+            runs={name: card for name, card in cards.items() if name != ORACLE_RUN},
+            oracle=cards.get(ORACLE_RUN),
             comparisons=_comparisons(folder, table, list(cards)),
             histories={name: read_log(folder / "grpo" / slug(name) / "log.jsonl") for name in _learned(recipe)},
             targets=[_check(recipe, folder, target) for target in targets],
@@ -61,7 +60,7 @@ def _folder(folder: Path, eval_name: str, run: str) -> Path:
 
 
 def _cards(recipe: Recipe, folder: Path, table: EvalTable) -> Iterator[tuple[str, ReportCard]]:
-    for run in (START_RUN, *_learned(recipe), "oracle"):
+    for run in (START_RUN, *_learned(recipe), ORACLE_RUN):
         path = _folder(folder, table.name, run) / "report_card.json"
         if path.exists():
             yield run, ReportCard.from_dict(json.loads(path.read_text("utf-8")))
@@ -72,14 +71,22 @@ def _comparisons(folder: Path, table: EvalTable, runs: list[str]) -> dict[str, A
     return {
         f"{START_RUN} to {run}": compare_runs(EpisodeStore(start), EpisodeStore(_folder(folder, table.name, run)))
         for run in runs
-        if run not in (START_RUN, "oracle")
+        if run not in (START_RUN, ORACLE_RUN)
     }
 
 
 def _samples(folder: Path, table: EvalTable, cards: dict[str, ReportCard]) -> Iterator[SampleEpisode]:
+    """Of each run the episodes of the same few tasks: one task of a difficulty, from the easiest to the hardest."""
     for run in cards:
-        episodes = EpisodeStore(_folder(folder, table.name, run))
-        yield from (SampleEpisode.of(episode, run) for episode in islice(episodes, _SAMPLES_A_RUN))
+        by_difficulty: dict[float, SampleEpisode] = {}
+        for episode in EpisodeStore(_folder(folder, table.name, run)):
+            sample = SampleEpisode.of(episode, run)
+            level = sample.difficulty or 0.0
+            if level not in by_difficulty or sample.task_id < by_difficulty[level].task_id:
+                by_difficulty[level] = sample
+        levels = sorted(by_difficulty)
+        step = max(1, -(-len(levels) // _SAMPLES_A_RUN))
+        yield from (by_difficulty[level] for level in levels[::step])
 
 
 def _check(recipe: Recipe, folder: Path, target: TargetTable) -> Target:
