@@ -36,6 +36,8 @@ class ModelTable:
 
     path: str | None = None
     """Where a pretrained model and its tokenizer are."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the weights of a pretrained model are trained in; `auto` is what they were saved in."""
     architecture: str | None = None
     """A model type of transformers (`llama`, `qwen3`, ...) to build with random weights and the environment's words."""
     config: dict[str, Any] = field(default_factory=dict)

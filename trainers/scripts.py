@@ -25,7 +25,9 @@ def load_script(name: str) -> Script:
         raise ConfigError(f"script {name!r}: {error}") from None
     script = getattr(module, function, None)
     if not inspect.isgeneratorfunction(script):
-        others = [n for n, value in vars(module).items() if inspect.isgeneratorfunction(value) and not n.startswith("_")]
+        others = [
+            n for n, value in vars(module).items() if inspect.isgeneratorfunction(value) and not n.startswith("_")
+        ]
         close = difflib.get_close_matches(function, others, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(others) or 'none'}"
         raise ConfigError(f"script {name!r}: {module_name} has no generator function {function!r}; {hint}")

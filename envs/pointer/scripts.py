@@ -15,16 +15,14 @@ def oracle(env: ToolEnv) -> Script:
     yield _turn(env, hops)
 
 
-def mostly_uninformed_plan(env: ToolEnv) -> Script:
-    """Plan 0 to 12 steps, in four of five tasks whatever the number of hops; carry the plan out, answer what it led to.
+def uninformed_plan(env: ToolEnv) -> Script:
+    """Plan 0 to 12 steps whatever the number of hops, carry the plan out, answer what it led to.
 
-    The skills (looking up, carrying out a plan, answering) are all there; the strategy hardly is: in a fifth of the
-    tasks the plan has as many steps as there are hops, in the others its length says nothing about the task. Steps
-    after the last hop repeat the symbol; a plan that ends before it leaves a guess.
+    The skills (looking up, carrying out a plan, answering) are all there; the strategy is not: the length of the plan
+    says nothing about the task, so tokens and difficulty are uncorrelated by construction. Steps after the last hop
+    repeat the symbol; a plan that ends before it leaves a guess.
     """
-    hops = len(env.task.metadata["path"]) - 1
-    informed = env.np_random.random() < 0.2
-    yield _turn(env, hops if informed else int(env.np_random.integers(13)))
+    yield _turn(env, int(env.np_random.integers(13)))
 
 
 def _turn(env: ToolEnv, steps: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +25,13 @@ def filter_tasks(recipe: Recipe, table: FilterTable, agent: Agent, folder: Path,
     """Attempt every task, then write `tasks.jsonl`: the tasks within the range, pass rates in their metadata.
 
     Raises:
-        ConfigError: no task is within the range.
+        ConfigError: there are no tasks after those that are skipped, or none is within the range.
     """
     spec = recipe.env.spec()
     source = spec.make().tasks
     count = min(table.tasks, len(source) - table.skip)
+    if count < 1:
+        raise ConfigError(f"filter.skip: {table.skip} tasks are left out, and the environment has {len(source)} in all")
     tasks = {task.id: task for task in (source[table.skip + i] for i in range(count))}
     counter = progress.counter("filter", count * table.attempts)
 
@@ -39,16 +42,18 @@ def filter_tasks(recipe: Recipe, table: FilterTable, agent: Agent, folder: Path,
                 if request.id not in finished:
                     yield request
 
-    async def run(writer: EpisodeWriter) -> None:
+    async def run() -> None:
         slots = recipe.sampling.slots
-        async for episode in run_rollouts(requests(writer.finished), spec, agent, concurrency=slots):
-            writer.append(episode)
-            counter.show(len(writer.finished))
+        with EpisodeWriter(folder) as writer:
+            async with aclosing(run_rollouts(requests(writer.finished), spec, agent, concurrency=slots)) as episodes:  # type: ignore[type-var]
+                async for episode in episodes:
+                    writer.append(episode)
+                    counter.show(len(writer.finished))
 
-    with EpisodeWriter(folder) as writer:
-        background_loop.run(run(writer))
+    background_loop.run(run())
     rates = pass_rates(folder)
-    kept = [_with_pass_rate(tasks[i], rate) for i, rate in rates.items() if table.keep[0] <= rate <= table.keep[1]]
+    low, high = table.keep
+    kept = [_with_pass_rate(task, rates[i]) for i, task in tasks.items() if low <= rates.get(i, -1.0) <= high]
     progress.note(f"filter  kept {len(kept)} of {len(tasks)} tasks with pass rates in {list(table.keep)}")
     if not kept:
         raise ConfigError(

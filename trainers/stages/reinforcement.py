@@ -8,6 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
 from ...agents.agent import Agent
 from ...agents.episode import Episode
 from ...agents.episode_store import EpisodeWriter
@@ -21,7 +24,7 @@ from ..progress import Progress
 from ..recipe import GRPOTable, Recipe
 from ..rewards import LengthPenalty
 from ..training_log import TrainingLog
-from .supervised import device_options, last_checkpoint, quiet, without_checkpointing
+from .supervised import last_checkpoint, quiet, trainer_config
 
 _DEFAULTS: dict[str, Any] = {
     "logging_steps": 1,
@@ -60,16 +63,23 @@ class EngineRollout:
         self._concurrency = recipe.sampling.slots
         self._folder = folder
         self._save_every = save_every
+        self._step = -1
+        self._batches_of_step = 0
 
     def __call__(self, rows: list[Mapping[str, Any]], trainer: EpisodeGRPOTrainer) -> list[Episode]:
         """One episode per row; attempts are numbered so that no two episodes of a run share an id."""
         step = trainer.state.global_step
         rank = trainer.accelerator.process_index
+        # A step that accumulates gradients over several generation batches comes here once for each.
+        self._batches_of_step = self._batches_of_step + 1 if step == self._step else 0
+        self._step = step
+        batches = max(1, trainer.args.gradient_accumulation_steps)
+        batch = (step * batches + self._batches_of_step) * trainer.accelerator.num_processes + rank
         seen: Counter[int] = Counter()
         requests = []
         for row in rows:
             index = row["index"]
-            attempt = (step * trainer.accelerator.num_processes + rank) * len(rows) + seen[index]
+            attempt = batch * len(rows) + seen[index]
             seen[index] += 1
             requests.append(EpisodeRequest(task=self._tasks[index], attempt=attempt, seed=self._seed + index))
         episodes = background_loop.run(
@@ -91,19 +101,48 @@ def reinforce(
     from datasets import Dataset
 
     folder.mkdir(parents=True, exist_ok=True)
-    options = _DEFAULTS | without_checkpointing(EpisodeGRPOConfig) | device_options(recipe) | table.trainer
-    penalty = table.length_penalty
+    callbacks: list[TrainerCallback] = [TrainingLog(folder / "log.jsonl", what, progress, _COLUMNS)]
+    penalty = None
+    if table.length_penalty is not None:
+        penalty = LengthPenalty(**asdict(table.length_penalty))
+        callbacks.append(PenaltyState(penalty))
     trainer = EpisodeGRPOTrainer(
         model=model,
         rollout=EngineRollout(recipe, tasks, agent, folder / "episodes", table.save_episodes_every),
-        args=EpisodeGRPOConfig(
-            output_dir=str(folder / "checkpoints"), temperature=recipe.sampling.temperature, **options
-        ),
+        args=grpo_config(recipe, table, folder),
         train_dataset=Dataset.from_list([{"prompt": task.id, "index": i} for i, task in enumerate(tasks)]),
         processing_class=tokenizer,
-        shape_rewards=None if penalty is None else LengthPenalty(**asdict(penalty)),
-        callbacks=[TrainingLog(folder / "log.jsonl", what, progress, _COLUMNS)],
+        shape_rewards=penalty,
+        callbacks=callbacks,
     )
     quiet(trainer)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     save_model(trainer.model, tokenizer, folder / "model")
+
+
+def grpo_config(recipe: Recipe, table: GRPOTable, folder: Path) -> EpisodeGRPOConfig:
+    """The options of the trainer.
+
+    Raises:
+        ConfigError: it does not take them.
+    """
+    options = _DEFAULTS | table.trainer | {"temperature": recipe.sampling.temperature}
+    config: EpisodeGRPOConfig = trainer_config(EpisodeGRPOConfig, "grpo.trainer", recipe, options, folder)
+    return config
+
+
+class PenaltyState(TrainerCallback, ExportableState):
+    """Keeps in every checkpoint whether the length penalty has begun: a resumed run goes on with the same reward."""
+
+    def __init__(self, penalty: LengthPenalty) -> None:
+        self._penalty = penalty
+
+    def state(self) -> dict[str, Any]:
+        """What the checkpoint keeps."""
+        return {"args": {}, "attributes": {"active": self._penalty.active}}
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Take over what the checkpoint kept."""
+        kept = state.stateful_callbacks.get(type(self).__name__) if state.stateful_callbacks else None
+        if isinstance(kept, dict):
+            self._penalty.active = kept["attributes"]["active"]

@@ -52,7 +52,7 @@ def write_run_report(recipe: Recipe, folder: Path, progress: Progress) -> list[P
 
 def _learned(recipe: Recipe) -> list[str]:
     """The reinforcement learning runs."""
-    return [MAIN_RUN, *(ablation.name for ablation in recipe.ablations)] if recipe.grpo is not None else []
+    return recipe.runs
 
 
 def _folder(folder: Path, eval_name: str, run: str) -> Path:

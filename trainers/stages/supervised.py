@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from ...agents.episode import Status
 from ...agents.episode_store import EpisodeStore
+from ...agents.local_model import choose_device, one_sentence
 from ..models import save_model
 from ..progress import Progress
 from ..recipe import Recipe, SFTTable
+from ..toml_tables import ConfigError
 from ..training_log import TrainingLog
 
 _DEFAULTS: dict[str, Any] = {
@@ -23,16 +27,19 @@ _DEFAULTS: dict[str, Any] = {
 
 
 def episode_dataset(folder: Path) -> Any:
-    """One row per segment: `input_ids`, and `labels` that are -100 where the token was given."""
+    """One row per segment: `input_ids`, and `labels` that are -100 where the token was given.
+
+    In the order of the episodes' ids: the order in which they ended would differ after an interruption.
+    """
     from datasets import Dataset
 
+    episodes = [episode for episode in EpisodeStore(folder) if episode.status is not Status.FAULT]
     rows = [
         {
             "input_ids": segment.token_ids,
             "labels": [t if s else -100 for t, s in zip(segment.token_ids, segment.sampled, strict=True)],
         }
-        for episode in EpisodeStore(folder)
-        if episode.status is not Status.FAULT
+        for episode in sorted(episodes, key=lambda episode: episode.id)
         for segment in episode.segments
     ]
     return Dataset.from_list(rows)
@@ -42,19 +49,12 @@ def fine_tune(
     recipe: Recipe, table: SFTTable, model: Any, tokenizer: Any, traces: Path, folder: Path, progress: Progress
 ) -> None:
     """Train on the traces and save the model; a run that was killed goes on from its last checkpoint."""
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     folder.mkdir(parents=True, exist_ok=True)
-    options = _DEFAULTS | without_checkpointing(SFTConfig) | device_options(recipe) | table.trainer
-    config = SFTConfig(
-        output_dir=str(folder / "checkpoints"),
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
-        **options,
-    )
     trainer = SFTTrainer(
         model=model,
-        args=config,
+        args=sft_config(recipe, table, folder),
         train_dataset=episode_dataset(traces),
         processing_class=tokenizer,
         callbacks=[
@@ -66,23 +66,58 @@ def fine_tune(
     save_model(trainer.model, tokenizer, folder / "model")
 
 
-def without_checkpointing(config: type[Any]) -> dict[str, bool]:
+def sft_config(recipe: Recipe, table: SFTTable, folder: Path) -> Any:
+    """The options of TRL's trainer.
+
+    Raises:
+        ConfigError: TRL does not take them.
+    """
+    from trl import SFTConfig
+
+    fixed = {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
+    return trainer_config(SFTConfig, "sft.trainer", recipe, _DEFAULTS | table.trainer | fixed, folder)
+
+
+def trainer_config(config: type[Any], name: str, recipe: Recipe, options: dict[str, Any], folder: Path) -> Any:
+    """Make a configuration of TRL's, and see that the trackers it names are installed.
+
+    Raises:
+        ConfigError: it does not take these options, or a tracker is missing.
+    """
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    fixed = {"output_dir": str(folder / "checkpoints"), "seed": recipe.seed}
+    fixed["use_cpu"] = choose_device(recipe.device) == "cpu"
+    try:
+        made = config(**(_without_checkpointing(config) | options | fixed))
+        for tracker in get_reporting_integration_callbacks(made.report_to):
+            tracker()
+    except (TypeError, ValueError, RuntimeError, ImportError, KeyError) as error:
+        raise ConfigError(f"[{name}]: {one_sentence(error)}") from error
+    return made
+
+
+def _without_checkpointing(config: type[Any]) -> dict[str, bool]:
     """Turns activation checkpointing off, under the name that this version of transformers gives it."""
     names = config.__dataclass_fields__
     return {"activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing": False}
 
 
-def device_options(recipe: Recipe) -> dict[str, Any]:
-    """Seed and device of the recipe as options of a trainer."""
-    return {"seed": recipe.seed, "use_cpu": recipe.device == "cpu"}
-
-
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint of a training stage that was interrupted, None when there is none."""
-    from transformers.trainer_utils import get_last_checkpoint
+    """The newest whole checkpoint of a training stage that was interrupted, None when there is none.
 
-    path: str | None = get_last_checkpoint(str(folder / "checkpoints"))  # type: ignore[no-untyped-call]
-    return path
+    The trainer's state is what a checkpoint is completed with: one without it was being written when the process died,
+    and is taken away.
+    """
+    checkpoints = sorted((folder / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    for path in reversed(checkpoints):
+        try:
+            json.loads((path / "trainer_state.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)
+        else:
+            return str(path)
+    return None
 
 
 def quiet(trainer: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 from ...agents.agent import ScriptedAgent
@@ -23,16 +24,17 @@ def make_traces(recipe: Recipe, table: TracesTable, format: ContextFormat, folde
     tasks = spec.make().tasks
     counter = progress.counter("traces", table.episodes)
 
-    async def run(writer: EpisodeWriter) -> None:
-        async for episode in run_rollouts(_requests(writer.finished), spec, agent, concurrency=16):
-            writer.append(episode)
-            counter.show(len(writer.finished))
+    async def run() -> None:
+        with EpisodeWriter(folder) as writer:
+            async with aclosing(run_rollouts(requests(writer.finished), spec, agent, concurrency=16)) as episodes:  # type: ignore[type-var]
+                async for episode in episodes:
+                    writer.append(episode)
+                    counter.show(len(writer.finished))
 
-    def _requests(finished: set[str]) -> Iterator[EpisodeRequest]:
+    def requests(finished: set[str]) -> Iterator[EpisodeRequest]:
         for i in range(table.episodes):
             request = EpisodeRequest(task=tasks[i % len(tasks)], attempt=i // len(tasks), seed=recipe.seed + i)
             if request.id not in finished:
                 yield request
 
-    with EpisodeWriter(folder) as writer:
-        background_loop.run(run(writer))
+    background_loop.run(run())
