@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from forethought.agents.engine import FinishReason, Sample, SamplingParams
-from forethought.sandboxes import InfrastructureFault
-
+from ....sandboxes import InfrastructureFault
+from ...engine import FinishReason, Sample, SamplingParams
 from .choose import choose_decoder
 from .requests import Request, RequestQueue
 from .sampling import BatchSampler

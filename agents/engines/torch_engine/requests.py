@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from random import Random
 
-from forethought.agents.engine import Sample, SamplingParams
+from ...engine import Sample, SamplingParams
 
 
 @dataclass(slots=True, eq=False)

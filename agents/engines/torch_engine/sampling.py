@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from forethought.agents.engine import SamplingParams
+from ...engine import SamplingParams
 
 _LARGEST_UNIFORM = 1.0 - 2.0**-23
 """Largest number below 1 whose product with any positive fp32 stays below that fp32."""
