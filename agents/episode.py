@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from ..envs.tools import CallResult
+
 
 class SegmentKind(StrEnum):
     """Why a context began."""
@@ -69,19 +71,6 @@ class Segment:
 
 
 @dataclass(slots=True, kw_only=True)
-class ToolCall:
-    """One tool call of a turn and what came back."""
-
-    name: str
-    arguments: dict[str, Any]
-    step: int | None = None
-    """Number of the plan step that the call says it serves."""
-    output: str = ""
-    error: str | None = None
-    """Kind of the failure (`unknown_tool`, `bad_arguments`, `tool_error`, `timeout`, `budget`), None when it worked."""
-
-
-@dataclass(slots=True, kw_only=True)
 class Turn:
     """One step of the environment: what the policy wrote, and what came back."""
 
@@ -93,7 +82,7 @@ class Turn:
     """First sampled token of the turn in its segment."""
     end: int
     """One past the last sampled token of the turn."""
-    calls: list[ToolCall] = field(default_factory=list)
+    calls: list[CallResult] = field(default_factory=list)
     error: str | None = None
     """Kind of the format error, None when the turn was well formed."""
     seconds: float = 0.0

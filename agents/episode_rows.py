@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .episode import Episode, PlanVersion, SectionSpan, Segment, SegmentKind, Status, ToolCall, Turn
+from ..envs.tools import CallResult
+from .episode import Episode, PlanVersion, SectionSpan, Segment, SegmentKind, Status, Turn
 
 SCHEMA = "forethought/episode/1"
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
@@ -75,7 +76,9 @@ def episode_from_row(row: dict[str, Any]) -> Episode:
         )
         for segment in row["segments"]
     ]
-    fields["turns"] = [Turn(**{**turn, "calls": [ToolCall(**call) for call in turn["calls"]]}) for turn in row["turns"]]
+    fields["turns"] = [
+        Turn(**{**turn, "calls": [CallResult(**call) for call in turn["calls"]]}) for turn in row["turns"]
+    ]
     fields["plans"] = [PlanVersion(**plan) for plan in row["plans"]]
     fields["status"] = Status(row["status"])
     return Episode(**fields)

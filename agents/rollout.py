@@ -6,13 +6,14 @@ import itertools
 import time
 import zlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..envs.tasks import Task
 from ..envs.tool_env import StepOutcome, ToolEnv
 from .agent import Agent
 from .engine import Sample
 from .env_spec import EnvSpec
-from .episode import Episode, PlanVersion, SectionSpan, Segment, Status, ToolCall, Turn
+from .episode import Episode, PlanVersion, SectionSpan, Segment, Status, Turn
 
 _sessions = itertools.count()
 """Numbers the sessions: the same episode may be in flight twice, for a trainer and for an evaluation."""
@@ -33,6 +34,17 @@ class EpisodeRequest:
         """`<task id>/<attempt>`."""
         return f"{self.task.id}/{self.attempt}"
 
+    def new_episode(self, env: dict[str, Any]) -> Episode:
+        """The episode before its first turn, in the environment that `env` describes."""
+        return Episode(
+            id=self.id,
+            task_id=self.task.id,
+            attempt=self.attempt,
+            env=env,
+            task=self.task.to_row(),
+            seed=self.seed,
+        )
+
 
 async def rollout_episode(env: ToolEnv, spec: EnvSpec, agent: Agent, request: EpisodeRequest) -> Episode:
     """Roll out one episode.
@@ -46,15 +58,8 @@ async def rollout_episode(env: ToolEnv, spec: EnvSpec, agent: Agent, request: Ep
     form = agent.format
     segment = Segment()
     segment.give(form.opening(env))
-    episode = Episode(
-        id=request.id,
-        task_id=request.task.id,
-        attempt=request.attempt,
-        env=spec.describe(env),
-        task=request.task.to_row(),
-        seed=request.seed,
-        segments=[segment],
-    )
+    episode = request.new_episode(spec.describe(env))
+    episode.segments.append(segment)
     session = f"{episode.id}#{next(_sessions)}"
     context_tokens = 0
     try:
@@ -115,10 +120,7 @@ def _record(episode: Episode, segment: Segment, sample: Sample, outcome: StepOut
             segment=len(episode.segments) - 1,
             start=start,
             end=len(segment.token_ids),
-            calls=[
-                ToolCall(name=c.name, arguments=c.arguments, step=c.step, output=c.output, error=c.error)
-                for c in outcome.calls
-            ],
+            calls=outcome.calls,
             error=outcome.info["error"],
         )
     )

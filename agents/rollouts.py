@@ -92,18 +92,9 @@ async def _persist(env: ToolEnv, spec: EnvSpec, agent: Agent, request: EpisodeRe
         else:
             episode.retries = retry
             return episode
-    return Episode(
-        id=request.id,
-        task_id=request.task.id,
-        attempt=request.attempt,
-        env=spec.describe(env),
-        task=request.task.to_row(),
-        seed=request.seed,
-        stop_reason="fault",
-        status=Status.FAULT,
-        fault=message,
-        retries=max_retries,
-    )
+    episode = request.new_episode(spec.describe(env))
+    episode.status, episode.stop_reason, episode.fault, episode.retries = Status.FAULT, "fault", message, max_retries
+    return episode
 
 
 async def collect_rollouts(

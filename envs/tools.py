@@ -42,6 +42,7 @@ class CallResult:
     name: str
     arguments: dict[str, Any]
     step: int | None = None
+    """Number of the plan step that the call says it serves."""
     output: str = ""
     error: str | None = None
     """`unknown_tool`, `bad_arguments`, `tool_error`, `timeout` or `budget`; None when the tool answered."""

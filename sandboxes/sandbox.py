@@ -82,8 +82,8 @@ class Session(Protocol):
     async def run_cell(self, code: str, *, timeout: float | None = None) -> RunResult:
         """Run Python in the session's interpreter: names live on in later cells; the value is the last expression's.
 
-        Source that does not decode or compile is a result with status `error`. After a time-out the state survives where
-        the code could be interrupted, else `alive` is False.
+        Source that does not decode or compile is a result with status `error`. After a time-out the state survives
+        where the code could be interrupted, else `alive` is False.
 
         Args:
             code: Any text.
@@ -125,8 +125,8 @@ class Session(Protocol):
         """Read a regular file below the work folder.
 
         Raises:
-            SandboxUsageError: there is no such regular file inside the folder (a symbolic link, FIFO or device is none),
-                or it is larger than `max_bytes`.
+            SandboxUsageError: there is no such regular file inside the folder (a symbolic link, FIFO or device is
+                none), or it is larger than `max_bytes`.
             SandboxUnavailable: as `run_cell`.
         """
         ...
@@ -151,7 +151,7 @@ class Sandbox(Protocol):
         """Probe what is possible and get ready. `open` does it when it was not done.
 
         Raises:
-            SandboxUnavailable: the backend cannot work here, or not as strictly as was required; says why and what to do.
+            SandboxUnavailable: the backend cannot work here, or not as strictly as was required; it says why.
         """
         ...
 

@@ -14,6 +14,7 @@ from ..tool_env import ToolEnv
 from ..tools import ToolError, tool
 from .http_retriever import HttpRetriever
 from .index import PassageIndex
+from .index_files import IndexNotUsable
 from .questions import load_questions
 from .retriever import Retriever
 
@@ -34,7 +35,8 @@ class SearchEnv(ToolEnv):
         options: Everything else that `ToolEnv` takes.
 
     Raises:
-        ValueError: not exactly one of `corpus` and `retriever_url`, or of `questions` and `tasks`, is given.
+        ValueError: not exactly one of `corpus` and `retriever_url`, or of `questions` and `tasks`, is given, or a file
+            is not there or not what it should be.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class SearchEnv(ToolEnv):
             raise ValueError("Search needs either questions=<file of questions> or tasks=<task set>")
         self._retriever: Retriever
         if corpus is not None:
-            self._retriever = _open_corpus(Path(corpus), _stamp(corpus))
+            self._retriever = _open_corpus(Path(corpus), _stamp("corpus", corpus))
         else:
             self._retriever = HttpRetriever(str(retriever_url))
         self._seen: set[str] = set()
         chosen = (
-            _read_questions(Path(questions), _stamp(questions)) if questions is not None else as_task_set(tasks or ())
+            _read_questions(Path(questions), _stamp("questions", questions))
+            if questions is not None
+            else as_task_set(tasks or ())
         )
         super().__init__(chosen, budget=budget or Budget(turns=12, tool_calls=24), **options)
 
@@ -89,7 +93,10 @@ class SearchEnv(ToolEnv):
         Args:
             document: The id in square brackets of a search result, or a title.
         """
-        passage = await self._retriever.open(document.strip().removeprefix("[").removesuffix("]"))
+        name = document.strip()
+        passage = await self._retriever.open(name)
+        if passage is None and name.startswith("["):
+            passage = await self._retriever.open(name.removeprefix("[").removesuffix("]"))
         if passage is None:
             raise ToolError(
                 f"there is no document {document[:80]!r}; take an id in square brackets from a search result"
@@ -114,7 +121,10 @@ class SearchEnv(ToolEnv):
 # A rollout makes one environment per episode in flight; they share what is read from the same file.
 @functools.lru_cache(maxsize=8)
 def _open_corpus(path: Path, stamp: tuple[int, int]) -> PassageIndex:
-    return PassageIndex(path) if path.is_dir() else PassageIndex.from_corpus(path)
+    try:
+        return PassageIndex(path) if path.is_dir() else PassageIndex.from_corpus(path)
+    except IndexNotUsable as error:
+        raise ValueError(str(error)) from error
 
 
 @functools.lru_cache(maxsize=8)
@@ -122,7 +132,10 @@ def _read_questions(path: Path, stamp: tuple[int, int]) -> TaskSet:
     return ListedTasks(Task.from_row(row, f"{path}, question {i}") for i, row in enumerate(load_questions(path), 1))
 
 
-def _stamp(path: str | Path) -> tuple[int, int]:
+def _stamp(what: str, path: str | Path) -> tuple[int, int]:
     """Changes when the file does."""
-    status = Path(path).stat()
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise ValueError(f"{what} {str(path)!r} cannot be read: {error.strerror}") from None
     return status.st_mtime_ns, status.st_size

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator
@@ -159,11 +160,25 @@ def sole_builder(directory: Path) -> Iterator[Path]:
     with (directory.parent / f".{directory.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left_by_a_killed_build in directory.parent.glob(f"{prefix}*"):
-            shutil.rmtree(left_by_a_killed_build)
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=directory.parent) as temporary:
-            whole = Path(temporary) / "whole"
+            _remove(left_by_a_killed_build)
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=directory.parent))
+        try:
+            whole = temporary / "whole"
             whole.mkdir()
             yield whole
+        finally:
+            _remove(temporary)
+
+
+def _remove(tree: Path) -> None:
+    """Remove a folder, again if a file appears in it meanwhile (a writer's last one, on a busy machine)."""
+    for pause in (0.05, 0.2, 1.0):
+        try:
+            shutil.rmtree(tree)
+            return
+        except OSError:
+            time.sleep(pause)
+    shutil.rmtree(tree)
 
 
 def install(whole: Path, directory: Path) -> None:

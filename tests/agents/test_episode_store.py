@@ -10,8 +10,9 @@ from typing import IO, Any
 import pytest
 
 from forethought.agents import Episode, EpisodeStore, EpisodeWriter, Segment, SegmentKind, Status, StoreError
-from forethought.agents.episode import PlanVersion, SectionSpan, ToolCall, Turn
+from forethought.agents.episode import PlanVersion, SectionSpan, Turn
 from forethought.envs.json_schema import first_violation, published_validator
+from forethought.envs.tools import CallResult
 
 TEXT = "naïve 中文 🎈\x00\ud800\u2028\n"
 
@@ -31,7 +32,7 @@ def episode(number: int, status: Status = Status.COMPLETED) -> Episode:
                 sections=[SectionSpan("think", 1, 3)],
             )
         )
-    call = ToolCall(name=TEXT, arguments={"x": [1, 0.5, None, TEXT]}, step=1, output=TEXT, error="timeout")
+    call = CallResult(name=TEXT, arguments={"x": [1, 0.5, None, TEXT]}, step=1, output=TEXT, error="timeout")
     return Episode(
         id=f"t{number}/0",
         task_id=f"t{number}",

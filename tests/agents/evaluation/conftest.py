@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from forethought.agents import Episode, Segment, Status
-from forethought.agents.episode import PlanVersion, SectionSpan, ToolCall, Turn
+from forethought.agents.episode import PlanVersion, SectionSpan, Turn
+from forethought.envs.tools import CallResult
 
 
 @pytest.fixture
@@ -49,11 +50,11 @@ def make_episode() -> Callable[..., Episode]:
 
 
 @pytest.fixture
-def failed_calls() -> list[ToolCall]:
+def failed_calls() -> list[CallResult]:
     """Three failed calls, of which one repeats another; the fourth worked."""
     return [
-        ToolCall(name="f", arguments={"a": 1, "b": 2}, error="tool_error"),
-        ToolCall(name="f", arguments={"b": 2, "a": 1}, error="timeout"),
-        ToolCall(name="f", arguments={"a": 2}, error="tool_error"),
-        ToolCall(name="f", arguments={"a": 1, "b": 2}),
+        CallResult(name="f", arguments={"a": 1, "b": 2}, error="tool_error"),
+        CallResult(name="f", arguments={"b": 2, "a": 1}, error="timeout"),
+        CallResult(name="f", arguments={"a": 2}, error="tool_error"),
+        CallResult(name="f", arguments={"a": 1, "b": 2}),
     ]

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from forethought.agents import Episode, Segment, SegmentKind, Status
-from forethought.agents.episode import ToolCall, Turn
+from forethought.agents.episode import Turn
 from forethought.agents.evaluation import Estimate, ReportCard, compare_runs, make_report_card, pass_rates_of
+from forethought.envs.tools import CallResult
 
 Make = Callable[..., Episode]
 
@@ -97,7 +98,7 @@ def test_pass_rates_of_another_run(make_episode: Make) -> None:
     assert make_report_card(later, pass_rates=rates).calibration.spearman_failure.value == pytest.approx(1.0)
 
 
-def test_calls(make_episode: Make, failed_calls: list[ToolCall]) -> None:
+def test_calls(make_episode: Make, failed_calls: list[CallResult]) -> None:
     turns = [
         Turn(text="t", observation="o", segment=0, start=4, end=10, calls=failed_calls[:2]),
         Turn(text="t", observation="o", segment=0, start=10, end=13, calls=failed_calls[2:], error="unfinished"),

@@ -8,7 +8,8 @@ import pytest
 import torch
 from datasets import Dataset
 
-from forethought.agents.episode import Episode, Status, ToolCall, Turn
+from forethought.agents.episode import Episode, Status, Turn
+from forethought.envs.tools import CallResult
 
 from .tiny_grpo import FakeRollout, distance, make_episode, make_trainer, one_gradient, reference_gradient
 
@@ -55,7 +56,7 @@ def test_metrics_describe_episodes(tmp_path: Path) -> None:
     def make(row: Any, place: int, step: int) -> Episode:
         episode = make_episode(place, reward=[1.0, 0.0, 1.0, 9.0, 1.0, 1.0, 1.0, 1.0][place], segments=1 + place % 2)
         episode.turns = [Turn(text="", observation="", segment=0, start=1, end=2) for _ in range(1 + place)]
-        episode.turns[0].calls = [ToolCall(name="t", arguments={}, error="timeout" if place == 0 else None)]
+        episode.turns[0].calls = [CallResult(name="t", arguments={}, error="timeout" if place == 0 else None)]
         episode.status = {3: Status.FAULT, 4: Status.TRUNCATED}.get(place, Status.COMPLETED)
         episode.scores = {"correct": episode.reward, "short": 0.5}
         return episode
