@@ -80,7 +80,7 @@ async def _work(
         await ready.put(None)
     finally:
         if env is not None:
-            env.close()
+            await env.close_async()
 
 
 async def _persist(env: ToolEnv, spec: EnvSpec, agent: Agent, request: EpisodeRequest, max_retries: int) -> Episode:

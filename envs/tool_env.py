@@ -55,6 +55,7 @@ class ToolEnv(gymnasium.Env[str, str]):
         budget: Limits of one episode (a `Budget` or its fields).
         extra_tools: Typed functions that join the tools that the class defines.
         max_output: Characters of one tool output that the policy reads.
+        score_weights: What each named score counts for in the reward, in place of the class's.
         render_mode: `ansi` or None.
     """
 
@@ -73,6 +74,7 @@ class ToolEnv(gymnasium.Env[str, str]):
         budget: Budget | Mapping[str, Any] | None = None,
         extra_tools: Iterable[Callable[..., Any]] = (),
         max_output: int = 8000,
+        score_weights: Mapping[str, float] | None = None,
         render_mode: str | None = None,
     ) -> None:
         self.tasks = as_task_set(tasks)
@@ -82,6 +84,8 @@ class ToolEnv(gymnasium.Env[str, str]):
         self.codec: Codec = codec_for(spelling)
         self.budget = budget if isinstance(budget, Budget) else Budget(**(budget or {}))
         self.toolbox = Toolbox([*marked_tools(self), *map(Tool.from_function, extra_tools)], max_output)
+        self.weights = dict(self.score_weights if score_weights is None else score_weights)
+        """What each named score counts for in this instance's reward."""
         self.render_mode = render_mode
         self.observation_space = AnyText()
         self.action_space = AnyText()
@@ -93,6 +97,9 @@ class ToolEnv(gymnasium.Env[str, str]):
         """What a model that was not trained on this environment must be told; empty for `words`."""
         self.observation = ""
         """The last observation."""
+        self.turn = ParsedTurn("")
+        """The last turn, as it was read."""
+        self._judges = type(self).judge is not ToolEnv.judge
         self._task: Task | None = None
         self._plan: Plan | None = None
         self._usage = Usage()
@@ -105,6 +112,13 @@ class ToolEnv(gymnasium.Env[str, str]):
 
         Every score must be a pure function of the task and of what happened in the episode.
         """
+
+    async def judge(self, answer: str) -> None:
+        """Called before `score` when the policy answers: for what scoring has to wait for, such as a sandbox."""
+
+    async def close_async(self) -> None:
+        """`close` for callers inside an event loop."""
+        self.close()
 
     def task_prompt(self) -> str:
         """What the policy is asked; the task's prompt unless an environment says more."""
@@ -157,6 +171,8 @@ class ToolEnv(gymnasium.Env[str, str]):
                 results = background_loop.run(self._run_calls(turn))
         else:
             results = []
+        if self._judges and turn.answer is not None and turn.error is None:
+            background_loop.run(self.judge(turn.answer))
         outcome = self._answer(turn, results, None)
         return outcome.observation, outcome.reward, outcome.terminated, outcome.truncated, outcome.info
 
@@ -169,6 +185,8 @@ class ToolEnv(gymnasium.Env[str, str]):
         """
         parsed = self._read(turn)
         results = await self._run_calls(parsed) if parsed.calls and parsed.error is None else []
+        if self._judges and parsed.answer is not None and parsed.error is None:
+            await self.judge(parsed.answer)
         return self._answer(parsed, results, sampled_tokens)
 
     def tokens_left(self) -> int | None:
@@ -265,11 +283,12 @@ class ToolEnv(gymnasium.Env[str, str]):
     ) -> StepOutcome:
         """The outcome of a step; with a reason to stop it is the last one and carries the scores."""
         self._done = stop is not None
+        self.turn = turn
         scores: dict[str, float] = {}
         reward = 0.0
         if self._done:
             scores = {name: float(value) for name, value in self.score(answer).items()}
-            for name, weight in self.score_weights.items():
+            for name, weight in self.weights.items():
                 reward += weight * scores.get(name, 0.0)
         self.observation = observation
         if self.render_mode == "ansi":

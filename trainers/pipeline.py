@@ -23,9 +23,9 @@ from ..envs import background_loop
 from ..envs.tasks import JsonLinesTasks, TaskSet
 from ..envs.tool_env import ToolEnv
 from .extras import MissingExtra, import_extra
-from .names import MAIN_RUN, ORACLE_RUN, START_RUN, slug
+from .names import ORACLE_RUN, START_RUN, slug
 from .progress import Progress
-from .recipe import AblationTable, EvalTable, GRPOTable, Recipe, SFTTable, TracesTable, ablated
+from .recipe import EvalTable, GRPOTable, Recipe, SFTTable, TracesTable, ablated
 from .run_folder import ChildFailed, RunFolder, finished_episodes
 from .scripts import load_script
 from .toml_tables import ConfigError

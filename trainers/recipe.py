@@ -107,6 +107,7 @@ class LengthPenaltyTable:
 
     weight: float
     max_tokens: int
+    success: str = "correct"
     start_accuracy: float = 0.0
 
     def __post_init__(self) -> None:
@@ -262,6 +263,7 @@ def ablated(recipe: Recipe, ablation: AblationTable) -> Recipe:
         ConfigError: an override does not fit.
     """
     tables = recipe.to_tables()
+    apply_overrides(tables, ablation.set)
     for override in ablation.set:
         table = override.partition("=")[0].partition(".")[0].strip()
         if table not in _ABLATABLE:
@@ -269,7 +271,6 @@ def ablated(recipe: Recipe, ablation: AblationTable) -> Recipe:
                 f"override {override!r}: an ablation does the reinforcement learning again, it can change "
                 f"{', '.join(_ABLATABLE)}"
             )
-    apply_overrides(tables, ablation.set)
     return build(Recipe, tables, Source("with its overrides", "", ablation.set))
 
 

@@ -39,11 +39,15 @@ class Source:
             name = _split(override.partition("=")[0])
             if name == parts[: len(name)]:
                 return f"override {override!r}"
-        line = self._line(parts)
+        line, depth = self._line(parts)
+        if depth < len(parts):  # the text does not name it: an override may have made it on its way
+            for override in reversed(self.overrides):
+                if _split(override.partition("=")[0])[: len(parts)] == parts:
+                    return f"override {override!r}"
         return f"{self.name}, line {line}" if line else self.name
 
-    def _line(self, path: list[str]) -> int | None:
-        """The line of the longest prefix of `path` that the text names."""
+    def _line(self, path: list[str]) -> tuple[int | None, int]:
+        """The line of the longest prefix of `path` that the text names, and the length of that prefix."""
         best, best_depth = None, 0
         header: list[str] = []
         entries: dict[str, int] = {}
@@ -63,7 +67,7 @@ class Source:
             depth = len(here)
             if depth > best_depth and here == path[:depth] and _is_toml("\n".join(lines[: number - 1])):
                 best, best_depth = number, depth
-        return best
+        return best, best_depth
 
 
 def read_toml(path: str | Path) -> tuple[dict[str, Any], Source]:

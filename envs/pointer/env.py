@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..budgets import Budget
-from ..protocol import Spelling
+from ..protocol import Mode, SectionKind, Spelling
 from ..tasks import Split, Task, TaskSet
 from ..tasks.splits import SPLIT_SIZE
 from ..tool_env import ToolEnv
@@ -52,8 +52,22 @@ class PointerEnv(ToolEnv):
         super().__init__(generated, spelling=spelling, budget=budget or Budget(turns=2), **options)
 
     def score(self, answer: str | None) -> dict[str, float]:
-        """`correct`: the answer is the symbol that the path ends at."""
-        return {"correct": float(answer == self.task.answer)}
+        """Score the episode.
+
+        `correct`: the answer is the symbol that the path ends at. `followed` (in mode `plan`): there are as many
+        thinking steps as the plan says. `as_planned`: both.
+        """
+        correct = float(answer == self.task.answer)
+        if self.mode is not Mode.PLAN:
+            return {"correct": correct}
+        thought = next((s.text.split() for s in self.turn.sections if s.kind is SectionKind.THINK), [])
+        followed = float(answer is not None and self._planned_steps() == len(thought))
+        return {"correct": correct, "followed": followed, "as_planned": correct * followed}
+
+    def _planned_steps(self) -> int | None:
+        """The number in the plan `1. follow 7`; None for any other plan."""
+        words = self.plan.steps[0].text.split() if self.plan is not None else []
+        return int(words[1]) if len(words) == 2 and words[0] == "follow" and words[1].isdecimal() else None
 
     def vocabulary(self) -> list[str]:
         """Symbols, numbers, step numbers and the words of prompts and plans."""

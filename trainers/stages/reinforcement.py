@@ -143,6 +143,7 @@ class PenaltyState(TrainerCallback, ExportableState):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Take over what the checkpoint kept."""
-        kept = state.stateful_callbacks.get(type(self).__name__) if state.stateful_callbacks else None
+        callbacks: Any = state.stateful_callbacks
+        kept = callbacks.get(type(self).__name__) if callbacks else None
         if isinstance(kept, dict):
             self._penalty.active = kept["attributes"]["active"]

@@ -13,7 +13,7 @@ from typing import Any
 from ...agents.episode_store import EpisodeStore
 from ...agents.evaluation import ReportCard, compare_runs
 from ...agents.report import Report, SampleEpisode, Target, format_summary, write_report
-from ..names import MAIN_RUN, ORACLE_RUN, START_RUN, slug
+from ..names import ORACLE_RUN, START_RUN, slug
 from ..progress import Progress
 from ..recipe import EvalTable, Recipe, TargetTable
 from ..training_log import read_log

@@ -84,13 +84,13 @@ def trainer_config(config: type[Any], name: str, recipe: Recipe, options: dict[s
     Raises:
         ConfigError: it does not take these options, or a tracker is missing.
     """
-    from transformers.integrations import get_reporting_integration_callbacks
+    import transformers.integrations as trackers
 
     fixed = {"output_dir": str(folder / "checkpoints"), "seed": recipe.seed}
     fixed["use_cpu"] = choose_device(recipe.device) == "cpu"
     try:
         made = config(**(_without_checkpointing(config) | options | fixed))
-        for tracker in get_reporting_integration_callbacks(made.report_to):
+        for tracker in trackers.get_reporting_integration_callbacks(made.report_to):  # type: ignore[attr-defined,no-untyped-call]
             tracker()
     except (TypeError, ValueError, RuntimeError, ImportError, KeyError) as error:
         raise ConfigError(f"[{name}]: {one_sentence(error)}") from error
