@@ -25,6 +25,16 @@ def uninformed_plan(env: ToolEnv) -> Script:
     yield _turn(env, int(env.np_random.integers(13)))
 
 
+def mostly_uninformed_plan(env: ToolEnv) -> Script:
+    """As `uninformed_plan`, but in a fifth of the tasks the plan has as many steps as there are hops.
+
+    So the right plan is among the things that a model trained on it may try, and may learn to prefer.
+    """
+    hops = len(env.task.metadata["path"]) - 1
+    informed = env.np_random.random() < 0.2
+    yield _turn(env, hops if informed else int(env.np_random.integers(13)))
+
+
 def _turn(env: ToolEnv, steps: int) -> str:
     path: list[str] = env.task.metadata["path"]
     hops = len(path) - 1

@@ -25,6 +25,7 @@ METRICS = {
     "Spearman of tokens and difficulty": "calibration.spearman_difficulty",
     "tokens per unit of difficulty": "calibration.slope",
     "thinking on easy tasks over the oracle's": "calibration.think_over_ratio",
+    "plans carried out": "scores.followed",
     "sampled tokens": "tokens.sampled",
     "format errors": "format_error_rate",
 }
@@ -69,8 +70,8 @@ def collect(recipe: Recipe, folders: list[Path]) -> dict[str, dict[str, dict[str
 def read(card: dict[str, Any], key: str) -> float | None:
     value: Any = card
     for part in key.split("."):
-        value = value[part]
-    number: float | None = value["value"]
+        value = value.get(part) if value is not None else None
+    number: float | None = None if value is None else value["value"]
     return number
 
 
