@@ -5,6 +5,7 @@ from __future__ import annotations
 import gymnasium
 
 _ENTRY_POINTS = {
+    "forethought/Code-v0": "forethought.envs.code.env:CodeEnv",
     "forethought/Pointer-v0": "forethought.envs.pointer.env:PointerEnv",
     "forethought/Search-v0": "forethought.envs.search.env:SearchEnv",
 }

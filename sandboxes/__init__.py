@@ -1,9 +1,17 @@
 """Where code runs: one interface, several backends; and the two kinds of failure."""
 
+from typing import TYPE_CHECKING, Any
+
 from .faults import InfrastructureFault, SandboxUnavailable
 from .sandbox import Limits, RunResult, RunStatus, Sandbox, SandboxUsageError, Session
 
+if TYPE_CHECKING:
+    from .docker_backend import DockerSandbox
+    from .embedded import EmbeddedSandbox
+
 __all__ = [
+    "DockerSandbox",
+    "EmbeddedSandbox",
     "InfrastructureFault",
     "Limits",
     "RunResult",
@@ -13,3 +21,16 @@ __all__ = [
     "SandboxUsageError",
     "Session",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on use: it needs Linux's modules, which other platforms lack.
+    if name == "DockerSandbox":
+        from .docker_backend import DockerSandbox
+
+        return DockerSandbox
+    if name == "EmbeddedSandbox":
+        from .embedded import EmbeddedSandbox
+
+        return EmbeddedSandbox
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

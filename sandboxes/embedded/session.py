@@ -1,0 +1,267 @@
+"""A session: runs cells and programs on a machine, and says why each ended as the host saw it."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from ..faults import SandboxUnavailable
+from ..sandbox import RunResult, RunStatus, SandboxUsageError
+from . import files
+from .machine import Machine
+from .output import Kept
+from .replies import cell
+from .results import Account
+from .watcher import Watched
+
+if TYPE_CHECKING:
+    from .sandbox import EmbeddedSandbox
+
+T = TypeVar("T")
+GRACE_SECONDS = 0.06
+"""Between the soft interrupt at the time limit and the kill."""
+FLOOD_BYTES = 64 << 20
+"""Of output in one run, read and thrown away; more ends the run."""
+MAX_SOURCE = 8 << 20
+MAX_ARGUMENTS = 128 << 10
+_LARGE = 1 << 18
+"""From this size on, files are moved in a thread."""
+_ENDED = "the session has ended; reset it"
+
+
+class EmbeddedSession:
+    """A session of the embedded sandbox; made by `EmbeddedSandbox.open`."""
+
+    def __init__(self, sandbox: EmbeddedSandbox, machine: Machine) -> None:
+        self._sandbox = sandbox
+        self._limits = sandbox.limits
+        self._lock = asyncio.Lock()
+        self._closed = False
+        self._programs: list[Machine] = []
+        self._adopt(machine)
+
+    def _adopt(self, machine: Machine) -> None:
+        self._machine = machine
+        self._number = 0
+        self._account = Account(self._limits, machine)
+        self._watched: Watched | None = None
+        self._ended = False
+
+    async def run_cell(self, code: str, *, timeout: float | None = None) -> RunResult:
+        """See `Session.run_cell`."""
+        async with self._lock:
+            self._check_open()
+            machine = self._machine
+            if self._is_over():
+                return RunResult(status=RunStatus.KILLED, error=_ENDED, alive=False)
+            source = code.encode("utf-8", "surrogatepass")
+            if len(source) > MAX_SOURCE:
+                error = f"the code has {len(source)} bytes, more than {MAX_SOURCE}"
+                return RunResult(status=RunStatus.ERROR, error=error)
+            self._watch()
+            began = time.monotonic()
+            machine.stdout, machine.stderr = Kept(self._limits.output_bytes), Kept(self._limits.output_bytes)
+            self._number = self._number % 0xFFFFFFFF + 1
+            try:
+                machine.send(self._number, cell(self._number, source))
+                late = not await machine.wait(lambda: self._over(machine), self._seconds(timeout))
+                if late and not self._over(machine):
+                    await self._interrupt(machine)
+            except BaseException:
+                self._ended = True
+                machine.kill()
+                raise
+            if machine.broken and machine.report is None and not machine.gone:
+                # A worker that dies closes its channel a moment before init reports how.
+                await machine.wait(lambda: machine.report is not None or machine.gone, 0.1)
+            if machine.reply is None or machine.stopped is not None:
+                self._ended = True
+                machine.kill()
+            self._drain(machine)
+            return self._account.of_cell(late=late, alive=not self._ended, began=began)
+
+    async def _interrupt(self, machine: Machine) -> None:
+        machine.synced = False
+        machine.tell(b"i")
+        if await machine.wait(lambda: self._over(machine), GRACE_SECONDS) and machine.reply is not None:
+            # Init acts in order: once it answers, no interrupt is on its way to the next cell.
+            machine.tell(b"s")
+            await machine.wait(lambda: machine.synced or machine.gone, 1.0)
+
+    def _over(self, machine: Machine) -> bool:
+        if machine.stdout.total + machine.stderr.total > FLOOD_BYTES:
+            machine.stop("output_limit", f"it wrote more than {FLOOD_BYTES} bytes")
+        done = machine.reply is not None or machine.report is not None
+        return done or machine.broken or machine.gone or machine.stopped is not None
+
+    def _drain(self, machine: Machine) -> None:
+        # What the run wrote before it ended fills a pipe at most; what others write meanwhile is not waited for.
+        for _ in range(3):
+            machine.pump()
+
+    async def run_program(
+        self,
+        arguments: Sequence[str],
+        *,
+        stdin: str | bytes = b"",
+        environment: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> RunResult:
+        """See `Session.run_program`."""
+        words, settings = list(arguments), dict(environment or {})
+        if not words or not words[0]:
+            raise SandboxUsageError("a program needs a name: arguments[0]")
+        if any("\0" in word for word in (*words, *settings, *settings.values())):
+            raise SandboxUsageError("arguments and environment of a program cannot hold NUL characters")
+        if any("=" in name or not name for name in settings):
+            raise SandboxUsageError("names in the environment of a program cannot be empty or hold '='")
+        async with self._lock:
+            self._check_open()
+            machine = self._machine
+            if self._is_over():
+                return RunResult(status=RunStatus.KILLED, error=_ENDED, alive=False)
+            size = sum(len(word.encode("utf-8", "surrogatepass")) for word in (*words, *settings, *settings.values()))
+            if size > MAX_ARGUMENTS:
+                error = f"the arguments have {size} bytes, more than {MAX_ARGUMENTS}"
+                return RunResult(status=RunStatus.ERROR, exit_code=126, error=error)
+            self._watch()
+            data = stdin.encode("utf-8", "surrogatepass") if isinstance(stdin, str) else stdin
+            began = time.monotonic()
+            program = await self._start_program(machine, words, settings, data)
+            self._programs = [program]
+            try:
+                late = not await program.wait(lambda: self._over(program), self._seconds(timeout))
+                program.kill()
+                self._drain(program)
+                await program.end()
+                late = late and program.report is None
+                return self._account.of_program(program, late=late, alive=not self._is_over(), began=began)
+            finally:
+                self._programs = []
+                program.kill()
+                self._sandbox.bury(program)
+
+    async def _start_program(
+        self, machine: Machine, words: list[str], settings: dict[str, str], data: bytes
+    ) -> Machine:
+        if machine.namespaces:
+            await self._ask(machine, b"n")
+        stdin = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(stdin, view) :]
+            os.lseek(stdin, 0, os.SEEK_SET)
+            fcntl.fcntl(stdin, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+            program = await self._sandbox.launch(lambda template: template.program(machine, words, settings, stdin))
+        finally:
+            os.close(stdin)
+            self._forget_sent(machine)
+        try:
+            if await program.wait(lambda: program.ready or program.gone, 30.0) and not program.failure:
+                return program
+            raise SandboxUnavailable(f"a program could not be started: {program.failure or 'no answer'}")
+        except BaseException:
+            program.kill()
+            self._sandbox.bury(program)
+            raise
+
+    async def put_file(self, path: str, data: bytes) -> None:
+        """See `Session.put_file`."""
+        await self._with_folder(partial(self._put, path=path, data=data), large=len(data) > _LARGE)
+
+    async def get_file(self, path: str, *, max_bytes: int = 2**20) -> bytes:
+        """See `Session.get_file`."""
+        return await self._with_folder(
+            lambda folder, user: files.get(folder, user, path, max_bytes), large=max_bytes > 4 << 20
+        )
+
+    async def list_files(self) -> list[str]:
+        """See `Session.list_files`."""
+        return await self._with_folder(files.listing, large=True)
+
+    def _put(self, folder: int, user: int | None, *, path: str, data: bytes) -> None:
+        files.put(folder, user, path, data)
+
+    async def _with_folder(self, work: Callable[[int, int | None], T], *, large: bool) -> T:
+        async with self._lock:
+            self._check_open()
+            machine = self._machine
+            if self._is_over():
+                raise SandboxUsageError(_ENDED)
+            await self._ask(machine, b"d")
+            try:
+                if large:
+                    return await asyncio.to_thread(work, machine.sent[0], machine.user)
+                return work(machine.sent[0], machine.user)
+            finally:
+                self._forget_sent(machine)
+
+    async def _ask(self, machine: Machine, command: bytes) -> None:
+        """Have init send descriptors."""
+        self._forget_sent(machine)
+        machine.tell(command)
+        if not await machine.wait(lambda: bool(machine.sent) or machine.gone, 10.0) or not machine.sent:
+            if machine.gone:
+                raise SandboxUsageError(_ENDED)
+            raise SandboxUnavailable("the first process of the session does not answer")
+
+    def _forget_sent(self, machine: Machine) -> None:
+        for descriptor in machine.sent:
+            os.close(descriptor)
+        machine.sent = []
+
+    async def reset(self) -> None:
+        """See `Session.reset`."""
+        async with self._lock:
+            self._check_open()
+            await self._destroy()
+            self._adopt(await self._sandbox.acquire())
+
+    async def close(self) -> None:
+        """See `Session.close`."""
+        if not self._closed:
+            self._closed = True
+            for program in self._programs:
+                program.kill()
+            self._sandbox.forget(self)
+            await self._destroy()
+
+    async def _destroy(self) -> None:
+        if self._watched is not None:
+            self._sandbox.watcher.remove(self._watched)
+            self._watched = None
+        machine = self._machine
+        machine.kill()
+        try:
+            await machine.end()
+        finally:
+            self._sandbox.bury(machine)
+
+    def _is_over(self) -> bool:
+        return self._ended or self._machine.gone or self._machine.finished()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise SandboxUsageError("the session is closed: open a new one")
+
+    def _seconds(self, timeout: float | None) -> float:
+        most = self._limits.wall_seconds
+        return most if timeout is None else max(0.0, min(timeout, most))
+
+    def _watch(self) -> None:
+        if self._watched is None:
+            self._watched = self._sandbox.watch(self._machine, self._roots, self._stop)
+
+    def _roots(self) -> list[int]:
+        machines = [self._machine, *self._programs]
+        return [machine.process for machine in machines if machine.process > 0 and not machine.gone]
+
+    def _stop(self, kind: str, sentence: str) -> None:
+        for machine in (*self._programs, self._machine):
+            machine.stop(kind, sentence)
