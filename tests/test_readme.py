@@ -17,7 +17,7 @@ def test_the_first_example_earns_its_reward(capsys: pytest.CaptureFixture[str]) 
     exec(PYTHON[0], {})
     prompt, result = capsys.readouterr().out.splitlines()
     assert f"# {prompt}" in PYTHON[0]
-    assert result.startswith("1.0 {'correct': 1.0}")
+    assert result.startswith("1.0 {'correct': 1.0, 'followed': 1.0")
 
 
 def test_the_environment_of_ones_own_runs() -> None:

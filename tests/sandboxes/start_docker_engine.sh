@@ -4,7 +4,7 @@
 #
 #   eval "$(tests/sandboxes/start_docker_engine.sh)" && pytest -m docker tests/sandboxes
 set -euo pipefail
-ROOT=${FORETHOUGHT_DOCKER_ROOT:-/tmp/fd-docker}
+ROOT=${FORETHOUGHT_DOCKER_ROOT:-${TMPDIR:-/tmp}/forethought-docker}
 BASE=${FORETHOUGHT_DOCKER_BASE:-forethought-base:latest}
 HOST=${DOCKER_HOST:-unix:///var/run/docker.sock}
 say() { echo "$*" >&2; }
@@ -62,7 +62,7 @@ if ! docker -H "$HOST" image inspect "$BASE" >/dev/null 2>&1; then
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
     debootstrap --variant=minbase --include=python3-minimal,libpython3-stdlib \
-        "${FORETHOUGHT_DEBIAN_SUITE:-bookworm}" "$work/root" "${FORETHOUGHT_DEBIAN_MIRROR:-http://deb.debian.org/debian}" \
+        "${FORETHOUGHT_DEBIAN_SUITE:-bookworm}" "$work/root" ${FORETHOUGHT_DEBIAN_MIRROR:+"$FORETHOUGHT_DEBIAN_MIRROR"} \
         >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; exit 1; }
     rm -rf "$work"/root/var/cache/apt/* "$work"/root/var/lib/apt/lists/* "$work"/root/usr/share/{doc,man,locale}
     tar -C "$work/root" --numeric-owner -c . | docker -H "$HOST" import - "$BASE" >/dev/null

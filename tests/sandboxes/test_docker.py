@@ -25,7 +25,6 @@ from forethought.sandboxes.docker_backend.owner import owner_labels
 pytestmark = [pytest.mark.docker, pytest.mark.asyncio(loop_scope="module")]
 
 BASE = os.environ.get("FORETHOUGHT_DOCKER_BASE", "forethought-base:latest")
-OWN_ENGINE = Path("/tmp/fd-docker/docker.sock")
 SHARED = Path(os.environ.get("FORETHOUGHT_SHARED", Path(__file__).parents[2].parent / "shared"))
 HOSTILE = SHARED / "hostile" / "programs.json"
 PROGRAMS = json.loads(HOSTILE.read_text()) if HOSTILE.exists() else {"prelude": "", "programs": []}
@@ -34,8 +33,6 @@ LIMITS = Limits(wall_seconds=30.0, memory_bytes=256 * 2**20, output_bytes=4096)
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    if "DOCKER_HOST" not in os.environ and OWN_ENGINE.exists():
-        os.environ["DOCKER_HOST"] = f"unix://{OWN_ENGINE}"
     try:
         engine = Engine()
     except SandboxUnavailable as reason:
