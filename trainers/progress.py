@@ -14,12 +14,12 @@ class Progress:
     Args:
         stream: Where to; a terminal gets one line that is rewritten, anything else a line every `every` seconds.
         every: Seconds between the lines of a stream that is no terminal.
-        prefix: Put before every line, to tell processes apart.
+        prefix: Put before every line, to tell processes apart. They share the terminal, so none rewrites its line.
     """
 
     def __init__(self, stream: TextIO | None = None, every: float = 10.0, prefix: str = "") -> None:
         self._stream = stream or sys.stdout
-        self._live = self._stream.isatty()
+        self._live = self._stream.isatty() and not prefix
         self._every = every
         self._prefix = prefix
         self._last = 0.0
@@ -35,7 +35,7 @@ class Progress:
         """A line that the next one replaces."""
         if self._live:
             width = shutil.get_terminal_size().columns - 1
-            self._stream.write(f"\r\x1b[2K{(self._prefix + text)[:width]}")
+            self._stream.write(f"\r\x1b[2K{text[:width]}")
             self._stream.flush()
             self._open = True
         elif time.monotonic() - self._last >= self._every:

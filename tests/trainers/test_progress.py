@@ -32,10 +32,16 @@ def test_plain_lines_come_seldom(clock: list[float]) -> None:
 def test_a_terminal_has_one_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "12")
     stream = Terminal()
-    progress = Progress(stream, prefix="[x] ")
+    progress = Progress(stream)
     progress.update("a long line of text")
     progress.note("stays")
-    assert stream.getvalue() == "\r\x1b[2K[x] a long \r\x1b[2K[x] stays\n"
+    assert stream.getvalue() == "\r\x1b[2Ka long line\r\x1b[2Kstays\n"
+
+
+def test_processes_that_share_a_terminal_rewrite_no_line() -> None:
+    stream = Terminal()
+    Progress(stream, prefix="[x] ").update("one of several")
+    assert stream.getvalue() == "[x] one of several\n"
 
 
 def test_a_counter_tells_what_is_left(clock: list[float]) -> None:
