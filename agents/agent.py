@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..envs.tool_env import ToolEnv
 from .context_format import ContextFormat, PlainFormat
+from .context_window import ContextWindow
 from .engine import Engine, SamplingParams
 from .engines.scripted import ScriptedEngine
 from .tokenizers import ByteTokenizer
+
+if TYPE_CHECKING:
+    from .text_model import TextModel
 
 Script = Callable[[ToolEnv], Generator[str, str, None]]
 """A scripted policy: a generator that yields turns and is sent the observation that answers each."""
@@ -23,9 +27,12 @@ class Agent(Protocol):
     format: ContextFormat
     sampling: SamplingParams
     """`max_tokens` bounds one turn; stop tokens come from the format, seeds from the episode."""
+    window: ContextWindow
+    sub_models: Mapping[str, TextModel]
+    """Frozen models that answer sub-tasks, by name. A sub-task for `self` is answered by the agent itself."""
 
     def engine_for(self, env: ToolEnv) -> Engine:
-        """The engine of one episode; called after `reset`."""
+        """The engine of one episode or sub-task; called after `reset`."""
         ...
 
 
@@ -36,6 +43,8 @@ class ModelAgent:
     engine: Engine
     format: ContextFormat
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    window: ContextWindow = field(default_factory=ContextWindow)
+    sub_models: Mapping[str, TextModel] = field(default_factory=dict)
     name: str = "model"
 
     def engine_for(self, env: ToolEnv) -> Engine:
@@ -49,12 +58,23 @@ class ScriptedAgent:
     Args:
         script: The script.
         format: Contexts are tokenised like everybody's, so that scripted episodes can be trained on.
+        window: What happens when a context is full.
+        sub_models: Frozen models that answer sub-tasks; those for `self` are a new run of the script.
     """
 
-    def __init__(self, script: Script, format: ContextFormat | None = None) -> None:
+    def __init__(
+        self,
+        script: Script,
+        format: ContextFormat | None = None,
+        *,
+        window: ContextWindow | None = None,
+        sub_models: Mapping[str, TextModel] | None = None,
+    ) -> None:
         self.name: str = getattr(script, "__name__", "script")
         self.format: ContextFormat = format or PlainFormat(ByteTokenizer())
         self.sampling = SamplingParams(max_tokens=2**31 - 1)
+        self.window = window or ContextWindow()
+        self.sub_models: Mapping[str, TextModel] = sub_models or {}
         self._script = script
 
     def engine_for(self, env: ToolEnv) -> Engine:

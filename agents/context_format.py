@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from ..envs.tool_env import ToolEnv
@@ -18,8 +19,15 @@ class ContextFormat(Protocol):
     stop_token_ids: tuple[int, ...]
     """Tokens that end a turn; one of them is the last sampled token of a turn that was not cut."""
 
-    def opening(self, env: ToolEnv) -> list[int]:
-        """The context at the start of an episode, up to where the first turn begins."""
+    def opening(self, env: ToolEnv, carried: Sequence[list[int]] = (), observation: str = "") -> list[int]:
+        """The beginning of a context, up to where its first turn begins.
+
+        Args:
+            env: The environment, for its instructions and task.
+            carried: What follows the task: sections of an earlier context of the same episode (plan, summary), as they
+                were sampled.
+            observation: What the policy reads after them.
+        """
         ...
 
     def observation(self, text: str, turn_ended: bool) -> list[int]:
@@ -40,9 +48,9 @@ class PlainFormat:
         self._bos, self._eos, self._turn = tokenizer.bos, tokenizer.eos, tokenizer.turn
         self.stop_token_ids: tuple[int, ...] = (tokenizer.eos,)
 
-    def opening(self, env: ToolEnv) -> list[int]:
-        """`<bos> instructions task <turn>`."""
-        return [self._bos, *self.tokenizer.encode(env.observation), self._turn]
+    def opening(self, env: ToolEnv, carried: Sequence[list[int]] = (), observation: str = "") -> list[int]:
+        """`<bos> instructions task carried observation <turn>`."""
+        return [self._bos, *_paragraphs(self.tokenizer, env.opening, carried, observation), self._turn]
 
     def observation(self, text: str, turn_ended: bool) -> list[int]:
         """`observation <turn>`."""
@@ -78,13 +86,14 @@ class ChatFormat:
         self._turn_end: int = self._before.pop(0) if special else tokenizer.eos_token_id
         self.stop_token_ids: tuple[int, ...] = tuple(dict.fromkeys((self._turn_end, tokenizer.eos_token_id)))
 
-    def opening(self, env: ToolEnv) -> list[int]:
-        """System message with the instructions, user message with the task, the assistant's header."""
+    def opening(self, env: ToolEnv, carried: Sequence[list[int]] = (), observation: str = "") -> list[int]:
+        """System message with the instructions, user message with everything else, the assistant's header."""
         messages = [("user", self._USER)]
         if env.instructions:
             messages.insert(0, ("system", env.instructions))
         before, _, after = self._render(messages).rpartition(self._USER)
-        return [*self._framing(before), *self.tokenizer.encode(env.task_prompt()), *self._framing(after)]
+        user = _paragraphs(self.tokenizer, env.task_prompt(), carried, observation)
+        return [*self._framing(before), *user, *self._framing(after)]
 
     def observation(self, text: str, turn_ended: bool) -> list[int]:
         """The observation as a user message, then the assistant's header."""
@@ -100,3 +109,11 @@ class ChatFormat:
     def _framing(self, text: str) -> list[int]:
         ids: list[int] = self._template(text, add_special_tokens=False)["input_ids"]
         return ids
+
+
+def _paragraphs(tokenizer: Tokenizer, prompt: str, carried: Sequence[list[int]], observation: str) -> list[int]:
+    ids = tokenizer.encode(prompt)
+    for part in (*carried, tokenizer.encode(observation)):
+        if part:
+            ids = [*ids, *tokenizer.encode("\n\n"), *part]
+    return ids

@@ -19,7 +19,11 @@ class SegmentKind(StrEnum):
 
     ROOT = "root"
     AFTER_SUMMARY = "after_summary"
+    """The policy wrote a summary."""
     SUB_CALL = "sub_call"
+    """The policy handed a sub-task to itself."""
+    TRIMMED = "trimmed"
+    """The oldest turns were dropped to make room."""
 
 
 class Status(StrEnum):
@@ -112,16 +116,22 @@ class Episode:
     task: dict[str, Any]
     """The task as a row (see the task schema)."""
     seed: int
+    window: dict[str, Any] = field(default_factory=dict)
+    """The context window that it was made under: `{"limit": ..., "policy": ...}`."""
     segments: list[Segment] = field(default_factory=list)
+    """The tree; the root is the first, and a parent comes before its children."""
     turns: list[Turn] = field(default_factory=list)
+    """In order; behind each turn those of the sub-tasks that it handed out."""
     plans: list[PlanVersion] = field(default_factory=list)
     scores: dict[str, float] = field(default_factory=dict)
     reward: float = 0.0
     answer: str | None = None
     usage: dict[str, float] = field(default_factory=dict)
-    """`turns`, `tool_calls`, `sampled_tokens`, `context_tokens`, `seconds`, and what the environment counts besides."""
+    """`turns`, `tool_calls`, `sampled_tokens`, `context_tokens`, `seconds`, and what the environment counts besides.
+
+    Turns and calls are those of the episode's own contexts, the rest those of the whole tree."""
     stop_reason: str = ""
-    """`answered`, the name of the budget that ran out, `context`, or `fault`."""
+    """`answered`, the name of the budget that ran out, `context` or `segments` (the window), or `fault`."""
     status: Status = Status.COMPLETED
     fault: str | None = None
     """What failed, for a fault; None otherwise."""
@@ -131,6 +141,25 @@ class Episode:
     def sampled_tokens(self) -> int:
         """Tokens that the policy sampled, over all segments."""
         return sum(sum(segment.sampled) for segment in self.segments)
+
+    def depth_of(self, segment: int) -> int:
+        """How many sub-tasks a segment lies in; 0 for the episode's own contexts."""
+        depth = 0
+        while (parent := self.segments[segment].parent) is not None:
+            depth += self.segments[segment].kind is SegmentKind.SUB_CALL
+            segment = parent[0]
+        return depth
+
+    def task_of(self, segment: int) -> int:
+        """The segment with which the episode or sub-task began that a segment belongs to."""
+        while (part := self.segments[segment]).kind in (SegmentKind.AFTER_SUMMARY, SegmentKind.TRIMMED):
+            assert part.parent is not None
+            segment = part.parent[0]
+        return segment
+
+    def turns_of(self, task: int = 0) -> list[Turn]:
+        """Turns of the episode itself, or of the sub-task that began with segment `task`."""
+        return [turn for turn in self.turns if self.task_of(turn.segment) == task]
 
     def section_tokens(self, kind: str) -> int:
         """Tokens in sections of one kind, over all segments, markers included."""

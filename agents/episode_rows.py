@@ -34,6 +34,7 @@ def episode_to_row(episode: Episode, offset: int) -> dict[str, Any]:
         "env": episode.env,
         "task": episode.task,
         "seed": episode.seed,
+        "window": episode.window,
         "segments": segments,
         "turns": [_turn_to_row(turn) for turn in episode.turns],
         "plans": [{"turn": plan.turn, "steps": plan.steps} for plan in episode.plans],
@@ -55,14 +56,30 @@ def _turn_to_row(turn: Turn) -> dict[str, Any]:
         "segment": turn.segment,
         "start": turn.start,
         "end": turn.end,
-        "calls": [
-            {"name": c.name, "arguments": c.arguments, "step": c.step, "output": c.output, "error": c.error}
-            for c in turn.calls
-        ],
+        "calls": [_call_to_row(call) for call in turn.calls],
         "error": turn.error,
         "seconds": round(turn.seconds, 6),
         "sampling_seconds": round(turn.sampling_seconds, 6),
     }
+
+
+def _call_to_row(call: CallResult) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "name": call.name,
+        "arguments": call.arguments,
+        "step": call.step,
+        "output": call.output,
+        "error": call.error,
+    }
+    if call.model is not None:
+        row |= {
+            "model": call.model,
+            "child": call.child,
+            "sampled_tokens": call.sampled_tokens,
+            "cost": call.cost,
+            "stop_reason": call.stop_reason,
+        }
+    return row
 
 
 def episode_from_row(row: dict[str, Any]) -> Episode:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .agent import ModelAgent
 from .context_format import ChatFormat, ContextFormat, PlainFormat
+from .context_window import ContextWindow
 from .engine import SamplingParams
 from .tokenizers import WordTokenizer
 
@@ -27,6 +28,7 @@ def load_model_agent(
     device: str = "auto",
     slots: int = 64,
     context_limit: int | None = None,
+    window: ContextWindow | None = None,
 ) -> ModelAgent:
     """A model behind the torch engine.
 
@@ -36,6 +38,7 @@ def load_model_agent(
         device: `auto` (a GPU when there is one), `cpu` or `cuda`.
         slots: Most turns sampled at once.
         context_limit: Most tokens of a context; by default what the engine chooses for the model.
+        window: What happens when a context is full.
 
     Raises:
         ModelError: there is no such model, the engine cannot run it, or torch sees no GPU and one is asked for.
@@ -49,6 +52,7 @@ def load_model_agent(
         sampling=sampling,
         slots=slots,
         context_limit=context_limit,
+        window=window,
         name=Path(path).name,
     )
 
@@ -60,6 +64,7 @@ def model_agent(
     sampling: SamplingParams | None = None,
     slots: int = 64,
     context_limit: int | None = None,
+    window: ContextWindow | None = None,
     name: str = "model",
 ) -> ModelAgent:
     """A live model behind the torch engine: it always samples with the model's present weights.
@@ -73,7 +78,13 @@ def model_agent(
         engine = TorchEngine(model, max_slots=slots, context_limit=context_limit)
     except ValueError as error:
         raise ModelError(one_sentence(error)) from error
-    return ModelAgent(engine=engine, format=format, sampling=sampling or SamplingParams(), name=name)
+    return ModelAgent(
+        engine=engine,
+        format=format,
+        sampling=sampling or SamplingParams(),
+        window=window or ContextWindow(),
+        name=name,
+    )
 
 
 def format_for(path: str | Path) -> ContextFormat:

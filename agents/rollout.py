@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 import time
-import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from ..envs.sub_models import SELF
 from ..envs.tasks import Task
-from ..envs.tool_env import StepOutcome, ToolEnv
+from ..envs.tool_env import ToolEnv
 from .agent import Agent
-from .engine import Sample
+from .context_run import ContextRun
 from .env_spec import EnvSpec
-from .episode import Episode, PlanVersion, SectionSpan, Segment, Status, Turn
+from .episode import Episode, Status
 
 _sessions = itertools.count()
 """Numbers the sessions: the same episode may be in flight twice, for a trainer and for an evaluation."""
@@ -50,87 +50,30 @@ async def rollout_episode(env: ToolEnv, spec: EnvSpec, agent: Agent, request: Ep
     """Roll out one episode.
 
     Raises:
-        InfrastructureFault: a tool's or the engine's infrastructure failed; nothing of the episode counts.
+        InfrastructureFault: a tool's, the engine's or a sub-model's infrastructure failed; nothing of the
+            episode counts.
+        ValueError: the environment's policy may ask a sub-model that the agent does not have.
     """
+    for name in env.sub_models:
+        if name != SELF and name not in agent.sub_models:
+            known = ", ".join([SELF, *agent.sub_models])
+            raise ValueError(f"the environment lets its policy ask the sub-model {name!r}; this agent has {known}")
     started = time.perf_counter()
+    env.summaries = agent.window.summaries
     env.reset(seed=request.seed, options={"task": request.task})
-    engine = agent.engine_for(env)
-    form = agent.format
-    segment = Segment()
-    segment.give(form.opening(env))
     episode = request.new_episode(spec.describe(env))
-    episode.segments.append(segment)
-    session = f"{episode.id}#{next(_sessions)}"
-    context_tokens = 0
-    try:
-        while True:
-            room = _room(env, engine.context_limit, len(segment.token_ids), agent.sampling.max_tokens)
-            if room <= 0:
-                outcome = env.truncate("context")
-                break
-            params = replace(
-                agent.sampling,
-                max_tokens=room,
-                stop_token_ids=form.stop_token_ids,
-                seed=_turn_seed(request, len(episode.turns)),
-            )
-            asked = time.perf_counter()
-            sample = await engine.sample(segment.token_ids, params, session=session)
-            sampled = time.perf_counter()
-            context_tokens += len(segment.token_ids) + len(sample.token_ids)
-            ended = bool(sample.token_ids) and sample.token_ids[-1] in form.stop_token_ids
-            parsed = env.parse(form.tokenizer.pieces(sample.token_ids[:-1] if ended else sample.token_ids))
-            outcome = await env.step_async(parsed, sampled_tokens=len(sample.token_ids))
-            _record(episode, segment, sample, outcome)
-            episode.turns[-1].sampling_seconds = sampled - asked
-            episode.turns[-1].seconds = time.perf_counter() - sampled
-            if outcome.terminated or outcome.truncated:
-                break
-            segment.give(form.observation(outcome.observation, ended))
-    finally:
-        engine.release(session)
-    _finish(episode, outcome, context_tokens, time.perf_counter() - started)
-    return episode
-
-
-def _room(env: ToolEnv, context_limit: int, context: int, turn_limit: int) -> int:
-    """Tokens that the next turn may have."""
-    room = min(turn_limit, context_limit - context)
-    left = env.tokens_left()
-    return room if left is None else min(room, left)
-
-
-def _turn_seed(request: EpisodeRequest, turn: int) -> int:
-    """A seed for one turn that depends on the episode alone, not on what else is in flight."""
-    return zlib.crc32(f"{request.seed}/{request.id}/{turn}".encode(errors="backslashreplace"))
-
-
-def _record(episode: Episode, segment: Segment, sample: Sample, outcome: StepOutcome) -> None:
-    start = len(segment.token_ids)
-    segment.append_sampled(sample.token_ids, sample.logprobs)
-    turn = outcome.turn
-    segment.sections += [SectionSpan(str(s.kind), start + s.token_start, start + s.token_end) for s in turn.sections]
-    if turn.plan is not None and turn.error is None:
-        steps = [{"number": s.number, "text": s.text, "after": list(s.after)} for s in turn.plan.steps]
-        episode.plans.append(PlanVersion(turn=len(episode.turns), steps=steps))
-    episode.turns.append(
-        Turn(
-            text=turn.text,
-            observation=outcome.observation,
-            segment=len(episode.segments) - 1,
-            start=start,
-            end=len(segment.token_ids),
-            calls=outcome.calls,
-            error=outcome.info["error"],
-        )
-    )
-    if outcome.terminated:
-        episode.answer = turn.answer
-
-
-def _finish(episode: Episode, outcome: StepOutcome, context_tokens: int, seconds: float) -> None:
+    run = ContextRun(env, agent, f"{episode.id}#{next(_sessions)}", f"{request.seed}/{request.id}")
+    outcome = await run.run()
+    branch = run.branch
+    episode.window = agent.window.describe()
+    episode.segments, episode.turns, episode.plans = branch.segments, branch.turns, branch.plans
+    episode.answer = outcome.turn.answer if outcome.terminated else None
     episode.scores = outcome.info["scores"]
     episode.reward = outcome.reward
     episode.stop_reason = outcome.info["stop_reason"]
     episode.status = Status.COMPLETED if outcome.terminated else Status.TRUNCATED
-    episode.usage = outcome.info["usage"] | {"context_tokens": context_tokens, "seconds": seconds}
+    episode.usage = outcome.info["usage"] | {
+        "context_tokens": branch.context_tokens,
+        "seconds": time.perf_counter() - started,
+    }
+    return episode

@@ -20,9 +20,14 @@ _CALL = """End each turn in one of two ways:
 </tool_call>
 where "step" is the plan step that the call serves; calls of one turn run at the same time;
 - the answer, and nothing else, between <answer> and </answer>."""
+_SUMMARY = """You may also end a turn with a summary of what you know and still need, between <summary> and \
+</summary>: your context then restarts from the task, your plan and this summary."""
 _ANSWER = "End the turn with the answer, and nothing else, between <answer> and </answer>."
 
 
-def protocol_rules(mode: Mode, has_tools: bool) -> str:
+def protocol_rules(mode: Mode, has_tools: bool, summaries: bool) -> str:
     """The grammar of a turn for `mode`."""
-    return f"{_PLAN[mode]}\n{_CALL if has_tools else _ANSWER}"
+    rules = [_PLAN[mode], _CALL if has_tools else _ANSWER]
+    if summaries:
+        rules.append(_SUMMARY)
+    return "\n".join(rules)

@@ -6,10 +6,10 @@ import asyncio
 import operator
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gymnasium
 from gymnasium.error import ResetNeeded
@@ -19,8 +19,14 @@ from .budgets import Budget, Usage
 from .instructions import protocol_rules
 from .protocol import Call, Codec, Mode, ParsedTurn, Plan, Spelling, codec_for, parse_tokens, parse_turn
 from .spaces import AnyText
+from .summaries import check_summary
 from .tasks import Task, TaskSet, as_task_set
-from .tools import CallResult, Tool, Toolbox, marked_tools
+from .tools import CallResult, SubAnswer, Tool, Toolbox, marked_tools
+
+if TYPE_CHECKING:
+    from .sub_models import SubTaskEnv
+
+    AnswerSubTask = Callable[[SubTaskEnv, str], Awaitable[SubAnswer]]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,6 +60,10 @@ class ToolEnv(gymnasium.Env[str, str]):
         spelling: How plans and calls are written.
         budget: Limits of one episode (a `Budget` or its fields).
         extra_tools: Typed functions that join the tools that the class defines.
+        sub_models: Names of the sub-models that the policy may ask (`self` is the policy itself in a fresh context): it
+            gets the tool `ask`. A rollout brings the models.
+        summaries: Whether a turn may be a summary, after which the context restarts; a rollout sets it to what the
+            agent's context window allows.
         max_output: Characters of one tool output that the policy reads.
         score_weights: What each named score counts for in the reward, in place of the class's.
         render_mode: `ansi` or None.
@@ -73,6 +83,8 @@ class ToolEnv(gymnasium.Env[str, str]):
         spelling: Spelling | str = Spelling.JSON,
         budget: Budget | Mapping[str, Any] | None = None,
         extra_tools: Iterable[Callable[..., Any]] = (),
+        sub_models: Sequence[str] = (),
+        summaries: bool = False,
         max_output: int = 8000,
         score_weights: Mapping[str, float] | None = None,
         render_mode: str | None = None,
@@ -84,6 +96,8 @@ class ToolEnv(gymnasium.Env[str, str]):
         self.codec: Codec = codec_for(spelling)
         self.budget = budget if isinstance(budget, Budget) else Budget(**(budget or {}))
         self.toolbox = Toolbox([*marked_tools(self), *map(Tool.from_function, extra_tools)], max_output)
+        self.sub_models = tuple(sub_models)
+        self.summaries = summaries
         self.weights = dict(self.score_weights if score_weights is None else score_weights)
         """What each named score counts for in this instance's reward."""
         self.render_mode = render_mode
@@ -91,19 +105,29 @@ class ToolEnv(gymnasium.Env[str, str]):
         self.action_space = AnyText()
         self.clock: Callable[[], float] = time.monotonic
         """Where the seconds of the budget come from; a replay puts the recorded ones here."""
-        self.instructions = self.codec.instructions(
-            protocol_rules(self.mode, bool(self.toolbox.declarations())), self.toolbox.declarations()
-        )
-        """What a model that was not trained on this environment must be told; empty for `words`."""
+        self.parent: ToolEnv | None = None
+        """The environment whose policy handed out this sub-task; None for an episode's own environment."""
+        self.answer_sub_task: AnswerSubTask | None = None
+        """Has a sub-task answered by the sub-model of that name; a rollout puts its own here."""
+        self.asked = 0
+        """Sub-tasks that the policy handed out in this episode."""
+        self.asked_in_turn = 0
         self.observation = ""
         """The last observation."""
         self.turn = ParsedTurn("")
         """The last turn, as it was read."""
+        if self.sub_models:
+            from .sub_models import ask_tool  # a sub-task is a ToolEnv again
+
+            self.toolbox.add([ask_tool(self)])
+        self._instructions: dict[bool, str] = {}
         self._judges = type(self).judge is not ToolEnv.judge
         self._task: Task | None = None
         self._plan: Plan | None = None
-        self._usage = Usage()
+        self.usage = Usage()
+        """What the episode has used so far."""
         self._transcript: list[str] = []
+        self._started = 0.0
         self._done = True
 
     @abstractmethod
@@ -139,6 +163,32 @@ class ToolEnv(gymnasium.Env[str, str]):
         """The plan in force."""
         return self._plan
 
+    @property
+    def depth(self) -> int:
+        """How many sub-tasks this one lies in; 0 for an episode's own environment."""
+        return 0 if self.parent is None else self.parent.depth + 1
+
+    @property
+    def root(self) -> ToolEnv:
+        """The episode's own environment."""
+        return self if self.parent is None else self.parent.root
+
+    @property
+    def instructions(self) -> str:
+        """What a model that was not trained on this environment must be told; empty for `words`."""
+        known = self._instructions.get(self.summaries)
+        if known is None:
+            tools = self.toolbox.declarations()
+            known = self.codec.instructions(protocol_rules(self.mode, bool(tools), self.summaries), tools)
+            self._instructions[self.summaries] = known
+        return known
+
+    @property
+    def opening(self) -> str:
+        """The text with which a context begins: the instructions and the task."""
+        prompt, instructions = self.task_prompt(), self.instructions
+        return f"{instructions}\n\n{prompt}" if instructions else prompt
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Begin an episode.
 
@@ -149,17 +199,16 @@ class ToolEnv(gymnasium.Env[str, str]):
         super().reset(seed=seed)
         self._task = self._choose_task(options)
         self._plan = None
-        self._usage = Usage()
+        self.usage = Usage(parent=None if self.parent is None else self.parent.usage)
+        self.asked = self.asked_in_turn = 0
         self._done = False
         self._transcript = []
-        self._started = self.clock()
+        self._started = self.clock() if self.parent is None else self.parent._started
         self.begin()
-        prompt = self.task_prompt()
-        observation = f"{self.instructions}\n\n{prompt}" if self.instructions else prompt
-        self.observation = observation
+        self.observation = self.opening
         if self.render_mode == "ansi":
-            self._transcript.append(observation)
-        return observation, self._info({}, None, None)
+            self._transcript.append(self.observation)
+        return self.observation, self._info({}, None, None)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Answer a turn. Tools that may hang run on a background loop, so this works inside a running loop too."""
@@ -192,7 +241,7 @@ class ToolEnv(gymnasium.Env[str, str]):
     def tokens_left(self) -> int | None:
         """Sampled tokens that the budget still allows; None without such a budget."""
         limit = self.budget.sampled_tokens
-        return None if limit is None else limit - self._usage.sampled_tokens
+        return None if limit is None else limit - self.usage.tree.sampled_tokens
 
     def truncate(self, reason: str) -> StepOutcome:
         """End the episode from outside, for a limit that the environment does not know (the context is full)."""
@@ -200,9 +249,11 @@ class ToolEnv(gymnasium.Env[str, str]):
             raise ResetNeeded("the episode is over or has not begun: there is nothing to truncate")
         return self._end(reason, ParsedTurn(""), [], "", None)
 
-    def parse(self, pieces: list[str]) -> ParsedTurn:
-        """Read the next turn, given the text of each of its tokens."""
-        return parse_tokens(pieces, self.codec, self.mode, self._plan is None)
+    def parse(self, pieces: list[str], *, summary_due: bool = False) -> ParsedTurn:
+        """Read the next turn, given the text of each of its tokens; `summary_due`: it can only be a summary."""
+        turn = parse_tokens(pieces, self.codec, self.mode, self._plan is None)
+        check_summary(turn, self.summaries, summary_due)
+        return turn
 
     def vocabulary(self) -> list[str]:
         """Every word of the tasks and observations, for models trained from scratch on the spelling `words`."""
@@ -227,16 +278,19 @@ class ToolEnv(gymnasium.Env[str, str]):
     def _read(self, action: ParsedTurn | str) -> ParsedTurn:
         if self._done:
             raise ResetNeeded("the episode is over or has not begun: call reset() before step()")
+        self.asked_in_turn = 0
         if isinstance(action, ParsedTurn):
             return action
         if not isinstance(action, str):
             raise TypeError(f"a turn is a str, found {type(action).__name__}")
-        return parse_turn(action, self.codec, self.mode, self._plan is None)
+        turn = parse_turn(action, self.codec, self.mode, self._plan is None)
+        check_summary(turn, self.summaries, False)
+        return turn
 
     def _allowed(self, turn: ParsedTurn) -> list[Call]:
         """The calls that the budget has room for."""
         limit = self.budget.tool_calls
-        return turn.calls if limit is None else turn.calls[: max(0, limit - self._usage.tool_calls)]
+        return turn.calls if limit is None else turn.calls[: max(0, limit - self.usage.tool_calls)]
 
     async def _run_calls(self, turn: ParsedTurn) -> list[CallResult]:
         calls = self._allowed(turn)
@@ -250,9 +304,9 @@ class ToolEnv(gymnasium.Env[str, str]):
                 task.cancel()
 
     def _answer(self, turn: ParsedTurn, results: list[CallResult], sampled_tokens: int | None) -> StepOutcome:
-        usage = self._usage
+        usage = self.usage
         usage.turns += 1
-        usage.sampled_tokens += len(turn.text.split()) if sampled_tokens is None else sampled_tokens
+        usage.count(sampled_tokens=len(turn.text.split()) if sampled_tokens is None else sampled_tokens)
         answer: str | None = None
         if turn.error is not None:
             usage.format_errors += 1
@@ -271,6 +325,10 @@ class ToolEnv(gymnasium.Env[str, str]):
                 usage.tool_calls += len(results)
                 usage.failed_calls += sum(result.error is not None for result in results)
                 observation = self.codec.write_observation([result.output for result in results])
+            elif turn.summary is not None:
+                usage.summaries += 1
+                plan = None if self._plan is None else self._plan.steps
+                observation = self.codec.write_restart(self.opening, plan, turn.summary)
         seconds = 0.0 if self.budget.seconds is None else self.clock() - self._started
         stop = usage.exceeded(self.budget, seconds)
         terminated = answer is not None and stop is None
@@ -312,7 +370,7 @@ class ToolEnv(gymnasium.Env[str, str]):
         return {
             "task_id": self._task.id,
             "scores": scores,
-            "usage": self._usage.as_dict(),
+            "usage": self.usage.as_dict(),
             "error": error,
             "stop_reason": stop_reason,
         }

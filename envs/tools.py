@@ -16,7 +16,7 @@ import math
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 from weakref import WeakKeyDictionary
 
 from ..sandboxes import InfrastructureFault
@@ -34,6 +34,30 @@ DEFAULT_TIMEOUT = 30.0
 class ToolError(Exception):
     """Raise it in a tool to tell the policy, in a sentence, why the call did not work."""
 
+    kind: ClassVar[str] = "tool_error"
+    """What `CallResult.error` says."""
+
+
+class OverBudgetError(ToolError):
+    """The budget has no room for the call."""
+
+    kind = "budget"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubAnswer:
+    """What a sub-model gave back."""
+
+    model: str
+    text: str | None
+    """None when it ended without an answer."""
+    stop_reason: str = "answered"
+    sampled_tokens: int = 0
+    cost: float = 0.0
+    """Money, in the unit of the model's prices."""
+    child: int | None = None
+    """Number of the branch in which the rollout keeps the tokens of the sub-task; None when they are not kept."""
+
 
 @dataclass(slots=True, kw_only=True)
 class CallResult:
@@ -46,6 +70,15 @@ class CallResult:
     output: str = ""
     error: str | None = None
     """`unknown_tool`, `bad_arguments`, `tool_error`, `timeout` or `budget`; None when the tool answered."""
+    model: str | None = None
+    """Name of the sub-model that was asked; None for every other tool."""
+    child: int | None = None
+    """Segment of the episode with which the sub-task began; None when its tokens are not the policy's."""
+    sampled_tokens: int = 0
+    """Tokens that the sub-model sampled, its own sub-calls included."""
+    cost: float = 0.0
+    stop_reason: str | None = None
+    """How the sub-task ended."""
 
 
 @overload
@@ -149,6 +182,8 @@ def _unbound(**arguments: Any) -> Any:
     raise RuntimeError("this tool is not bound to a function")
 
 
+_NOTE = 60
+"""Characters kept for the note that something was cut: text that was cut is not cut again."""
 _SIMPLE: dict[str | None, type] = {"string": str, "integer": int, "number": float, "boolean": bool}
 
 
@@ -174,14 +209,23 @@ class Toolbox:
     """
 
     def __init__(self, tools: Iterable[Tool], max_output: int = 8000) -> None:
+        if max_output < 1:
+            raise ValueError(f"max_output must be at least 1 character, found {max_output}")
         self._tools: dict[str, Tool] = {}
+        self.max_output = max_output
+        self.add(tools)
+
+    def add(self, tools: Iterable[Tool]) -> None:
+        """Take more tools in; names must differ."""
         for item in tools:
             if item.name in self._tools:
                 raise ValueError(f"two tools are named {item.name!r}; names must differ")
             self._tools[item.name] = item
-        if max_output < 1:
-            raise ValueError(f"max_output must be at least 1 character, found {max_output}")
-        self._max_output = max_output
+
+    @property
+    def tools(self) -> list[Tool]:
+        """The tools."""
+        return list(self._tools.values())
 
     def declarations(self) -> list[dict[str, Any]]:
         """Every tool's declaration."""
@@ -252,6 +296,8 @@ class Toolbox:
         value, error = work.result()
         if isinstance(error, InfrastructureFault):
             raise error
+        if isinstance(value, SubAnswer):
+            value, error = self._note(result, value)
         if error is None:
             try:
                 result.output = self._text(value)
@@ -261,8 +307,16 @@ class Toolbox:
             self._fail(result, error)
         return result
 
+    def _note(self, result: CallResult, answer: SubAnswer) -> tuple[str | None, ToolError | None]:
+        """Keep what is known of a sub-call; returns its answer, or the error that the policy reads."""
+        result.model, result.child, result.stop_reason = answer.model, answer.child, answer.stop_reason
+        result.sampled_tokens, result.cost = answer.sampled_tokens, answer.cost
+        if answer.text is not None:
+            return answer.text, None
+        return None, ToolError(f"the sub-model gave no answer ({answer.stop_reason})")
+
     def _fail(self, result: CallResult, error: BaseException) -> None:
-        result.error = "tool_error"
+        result.error = error.kind if isinstance(error, ToolError) else "tool_error"
         try:
             message = str(error)
         except Exception:
@@ -273,8 +327,8 @@ class Toolbox:
 
     def _text(self, value: Any) -> str:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-        if len(text) > self._max_output:
-            half = self._max_output // 2
+        if len(text) > self.max_output:
+            half = max(1, self.max_output - _NOTE) // 2
             text = f"{text[:half]}\n[{len(text) - 2 * half} of {len(text)} characters cut]\n{text[len(text) - half :]}"
         # A lone surrogate is not Unicode text: no tokenizer takes it.
         return text if text.isascii() else text.encode(errors="replace").decode()

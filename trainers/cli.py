@@ -80,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--out", type=Path, required=True, help="folder of the run; an interrupted one goes on")
     evaluate.add_argument("--max-turn-tokens", type=_positive, default=1024)
     evaluate.add_argument("--temperature", type=float, default=1.0)
+    evaluate.add_argument(
+        "--window",
+        nargs="*",
+        default=[],
+        metavar="name=value",
+        help="context window, such as policy=learned limit=8192",
+    )
     evaluate.add_argument("--concurrency", type=_positive, default=64)
     evaluate.set_defaults(run=_eval)
 
@@ -142,18 +149,22 @@ def _eval(options: argparse.Namespace) -> None:
     from ..envs import background_loop
     from .extras import import_extra
     from .progress import Progress
+    from .recipe import WindowTable
     from .run_folder import finished_episodes
     from .scripts import load_script
-    from .toml_tables import apply_overrides
+    from .toml_tables import Source, apply_overrides, build
 
     kwargs: dict[str, Any] = {}
     apply_overrides(kwargs, options.set)
+    tables: dict[str, Any] = {}
+    apply_overrides(tables, options.window)
+    window = build(WindowTable, tables, Source("--window", "", options.window)).window()
     spec = EnvSpec(id=options.env, kwargs=kwargs)
     env = spec.make()
     tasks = env.tasks.head(options.tasks)
     if options.agent.startswith("script:"):
         script = load_script(options.agent.removeprefix("script:"))
-        agent: Any = ScriptedAgent(script, _format_of_scripts(env))
+        agent: Any = ScriptedAgent(script, _format_of_scripts(env), window=window)
     else:
         import_extra("torch", "train")
         import_extra("transformers", "train")
@@ -163,7 +174,7 @@ def _eval(options: argparse.Namespace) -> None:
         if _is_small(Path(options.agent)):
             _use_one_thread()
         params = SamplingParams(max_tokens=options.max_turn_tokens, temperature=options.temperature)
-        agent = load_model_agent(options.agent, sampling=params, slots=options.concurrency)
+        agent = load_model_agent(options.agent, sampling=params, slots=options.concurrency, window=window)
     counter = Progress(sys.stderr).counter("eval", len(tasks) * options.attempts)
     done = count(finished_episodes(options.out) + 1)
     card = background_loop.run(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..agents.agent import Agent, ModelAgent, ScriptedAgent
+from ..agents.context_window import ContextWindow
 from ..agents.engine import SamplingParams
 from ..agents.env_spec import EnvSpec
 from ..agents.evaluation import ReportCard, evaluate
@@ -147,10 +148,17 @@ class Pipeline:
         recipe = self._recipe if ablation is None else ablated(self._recipe, ablation)
         grpo = recipe.grpo
         assert grpo is not None
-        inputs = [asdict(grpo), asdict(recipe.env), asdict(recipe.sampling), recipe.seed, tasks_key]
+        inputs = [
+            asdict(grpo),
+            asdict(recipe.env),
+            asdict(recipe.sampling),
+            asdict(recipe.window),
+            recipe.seed,
+            tasks_key,
+        ]
         key = self._stage(f"grpo/{slug(name)}", inputs, lambda folder: self._train(recipe, grpo, name, folder))
         model = self._folder.path / "grpo" / slug(name) / "model"
-        self._evaluate(recipe, name, lambda: self._agent(recipe, model), key)
+        self._evaluate(recipe, name, lambda window: self._agent(recipe, model, window), key)
 
     def _start(self) -> str:
         """The model before reinforcement learning, and its evaluation."""
@@ -160,7 +168,7 @@ class Pipeline:
             traces = recipe.traces
             key = self._stage(
                 "traces",
-                [asdict(traces), asdict(recipe.env), recipe.seed, key],
+                [asdict(traces), asdict(recipe.env), asdict(recipe.window), recipe.seed, key],
                 lambda folder: self._make_traces(traces, folder),
             )
         if recipe.sft is not None:
@@ -168,10 +176,12 @@ class Pipeline:
             key = self._stage("sft", [asdict(sft), recipe.seed, key], lambda folder: self._fine_tune(sft, folder))
         if recipe.oracle is not None:
             script = load_script(recipe.oracle)
-            self._evaluate(
-                recipe, ORACLE_RUN, lambda: ScriptedAgent(script, format_for(self.start_model)), recipe.oracle
-            )
-        self._evaluate(recipe, START_RUN, lambda: self._agent(recipe, self.start_model), key)
+
+            def oracle(window: ContextWindow) -> Agent:
+                return ScriptedAgent(script, format_for(self.start_model), window=window)
+
+            self._evaluate(recipe, ORACLE_RUN, oracle, recipe.oracle)
+        self._evaluate(recipe, START_RUN, lambda window: self._agent(recipe, self.start_model, window), key)
         return key
 
     @property
@@ -186,13 +196,17 @@ class Pipeline:
         from .stages.difficulty import filter_tasks
 
         def work(folder: Path) -> None:
-            agent = self._agent(self._recipe, self.start_model)
+            agent = self._agent(self._recipe, self.start_model, self._recipe.window.window())
             try:
                 filter_tasks(self._recipe, table, agent, folder, self._progress)
             finally:
                 background_loop.run(agent.engine.close())
 
-        return self._stage("filter", [asdict(table), asdict(self._recipe.env), self._recipe.seed, key], work)
+        return self._stage(
+            "filter",
+            [asdict(table), asdict(self._recipe.env), asdict(self._recipe.window), self._recipe.seed, key],
+            work,
+        )
 
     def _training_tasks(self, recipe: Recipe) -> TaskSet:
         if recipe.filter is not None:
@@ -229,14 +243,15 @@ class Pipeline:
         model: Any
         model, tokenizer = load_model(self.start_model)
         model.to(choose_device(recipe.device))
-        agent = model_agent(model, format_for(self.start_model), **_agent_options(recipe))
+        options = _agent_options(recipe) | {"window": recipe.window.window()}
+        agent = model_agent(model, format_for(self.start_model), **options)
         try:
             tasks = self._training_tasks(recipe)
             reinforce(recipe, table, model, tokenizer, agent, tasks, folder, self._progress, name)
         finally:
             background_loop.run(agent.engine.close())
 
-    def _evaluate(self, recipe: Recipe, run: str, make_agent: Callable[[], Agent], key: str) -> None:
+    def _evaluate(self, recipe: Recipe, run: str, make_agent: Callable[[ContextWindow], Agent], key: str) -> None:
         for table in self._recipe.eval:
             spec = recipe.env.spec(**table.kwargs)
 
@@ -245,7 +260,7 @@ class Pipeline:
                 done = count(finished_episodes(folder) + 1)
 
                 async def run_evaluation() -> None:
-                    async with _closing(make_agent()) as agent:
+                    async with _closing(make_agent((table.window or recipe.window).window())) as agent:
                         await evaluate(
                             spec,
                             agent,
@@ -260,7 +275,7 @@ class Pipeline:
 
                 background_loop.run(run_evaluation())
 
-            inputs = [asdict(table), asdict(recipe.env), asdict(recipe.sampling), key]
+            inputs = [asdict(table), asdict(recipe.env), asdict(recipe.sampling), asdict(recipe.window), key]
             self._stage(f"eval/{slug(table.name)}/{slug(run)}", inputs, work)
 
     def _oracle_card(self, table: EvalTable) -> ReportCard | None:
@@ -320,8 +335,8 @@ class Pipeline:
 
         return self._folder.run_stage(name, inputs, work, note)
 
-    def _agent(self, recipe: Recipe, model: Path) -> ModelAgent:
-        return load_model_agent(model, device=recipe.device, **_agent_options(recipe))
+    def _agent(self, recipe: Recipe, model: Path, window: ContextWindow) -> ModelAgent:
+        return load_model_agent(model, device=recipe.device, window=window, **_agent_options(recipe))
 
 
 def _agent_options(recipe: Recipe) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..agents.context_window import ContextWindow
 from ..agents.env_spec import EnvSpec
 from ..agents.evaluation import ReportCard
 from .extras import MissingExtra, import_extra
 from .names import MAIN_RUN, ORACLE_RUN, START_RUN, slug
 from .toml_tables import ConfigError, Source, apply_overrides, build, check_fields, read_toml
 
-_ABLATABLE = ("env", "sampling", "seed", "grpo")
+_ABLATABLE = ("env", "sampling", "window", "seed", "grpo")
 """What an ablation may change: everything else was done once, before the runs that are compared."""
 
 
@@ -61,6 +62,25 @@ class SamplingTable:
     def __post_init__(self) -> None:
         _at_least(self, 1, "max_turn_tokens", "slots")
         _at_least(self, 0, "temperature")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowTable:
+    """`[window]`: what happens when a context is full; see `forethought.agents.context_window.ContextWindow`."""
+
+    limit: int | None = None
+    policy: Literal["none", "learned", "truncate", "keep_recent"] = "none"
+    summary_tokens: int | None = None
+    turn_tokens: int | None = None
+    segments: int | None = None
+    recent: int = 4
+
+    def __post_init__(self) -> None:
+        self.window()
+
+    def window(self) -> ContextWindow:
+        """The window."""
+        return ContextWindow(**dataclasses.asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +164,8 @@ class EvalTable:
     name: str
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment to replace, such as `split` or a harder range."""
+    window: WindowTable | None = None
+    """A context window in place of the recipe's."""
     tasks: int = 1000
     attempts: int = 1
 
@@ -192,6 +214,7 @@ class Recipe:
     env: EnvTable
     model: ModelTable
     sampling: SamplingTable = field(default_factory=SamplingTable)
+    window: WindowTable = field(default_factory=WindowTable)
     traces: TracesTable | None = None
     sft: SFTTable | None = None
     filter: FilterTable | None = None

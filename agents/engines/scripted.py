@@ -12,8 +12,8 @@ from ..engine import FinishReason, Sample, SamplingParams
 class ScriptedEngine:
     """Runs one script for one episode.
 
-    The script yields turns and is sent observations; when it ends before the episode does, it has nothing more to say
-    and an empty turn is sampled.
+    The script yields turns and is sent what the policy reads then; when it ends before the episode does, it has
+    nothing more to say and an empty turn is sampled.
 
     Args:
         env: The environment of the episode, after `reset`.

@@ -106,6 +106,7 @@ def describe_evaluation(
         "env": described,
         "agent": agent.name,
         "sampling": asdict(agent.sampling),
+        "window": agent.window.describe(),
         "tasks": {"count": len(seen), "sha256": digest.hexdigest()},
         "attempts": attempts,
         "seed": seed,

@@ -88,6 +88,7 @@ def make_report_card(
         pass_at={k: over_tasks(pass_at_k, k) for k in ks},
         pass_hat={k: over_tasks(pass_hat_k, k) for k in ks},
         tokens=tokens,
+        traits=_traits(counted, bootstrap),
         calibration=_calibrate(counted, rates, oracle, bootstrap, seed),
         by_difficulty=_levels(counted, bootstrap),
         finish_rate=bootstrap.proportion(_column(counted, lambda r: r.status is Status.COMPLETED)),
@@ -134,6 +135,17 @@ def compare_runs(first: Iterable[Episode], second: Iterable[Episode], *, seed: i
 
 def _column(records: Sequence[EpisodeRecord], value: Callable[[EpisodeRecord], float]) -> Floats:
     return np.array([value(record) for record in records], np.float64)
+
+
+def _traits(records: Sequence[EpisodeRecord], bootstrap: TaskBootstrap) -> dict[str, dict[str, Estimate]]:
+    """Of each metric of each trait the ratio of its sums."""
+    names = {(trait, name): None for record in records for trait, metrics in record.traits.items() for name in metrics}
+    estimates: dict[str, dict[str, Estimate]] = {}
+    for trait, name in sorted(names):
+        ratios = [record.traits.get(trait, {}).get(name, (0.0, 0.0)) for record in records]
+        tops, bottoms = zip(*ratios, strict=True)
+        estimates.setdefault(trait, {})[name] = bootstrap.ratio(tops, bottoms)
+    return estimates
 
 
 def _calibrate(

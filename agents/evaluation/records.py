@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ...envs.protocol.turn import SectionKind
 from ..episode import Episode, SegmentKind, Status
+from .traits import Ratio, measure_traits
 
 _MARKERS = 2
 """Marker tokens of a section: exact for models that have the markers as tokens of their own."""
@@ -46,6 +47,8 @@ class EpisodeRecord:
     plan_versions: int
     seconds: float
     """Wall time of the episode, waiting for the engine included."""
+    traits: dict[str, dict[str, Ratio]]
+    """Metrics by trait."""
 
     @classmethod
     def of(cls, episode: Episode) -> EpisodeRecord:
@@ -79,8 +82,9 @@ class EpisodeRecord:
             tool_calls=len(calls),
             failed_calls=failed.total(),
             repeated_failed_calls=failed.total() - len(failed),
-            plan_versions=len(episode.plans),
+            plan_versions=sum(not episode.depth_of(episode.turns[plan.turn].segment) for plan in episode.plans),
             seconds=episode.usage.get("seconds", 0.0),
+            traits=measure_traits(episode),
         )
 
 

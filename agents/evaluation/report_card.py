@@ -79,6 +79,8 @@ class ReportCard:
     """Means per episode: `sampled`, `context`, `critical_path`, and sampled tokens by section (`plan`, `think`, `call`,
     `summary`, `answer`, markers included, and `other`)."""
     calibration: Calibration = field(default_factory=Calibration)
+    traits: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    """Metrics by trait (`strategy`, `abstraction`, `compression`), where the episodes say something about it."""
     by_difficulty: tuple[DifficultyLevel, ...] = ()
     finish_rate: Estimate = field(default_factory=Estimate)
     """Share of episodes that the policy ended itself."""
@@ -116,6 +118,10 @@ class ReportCard:
             fields[name] = {key: Estimate(**value) for key, value in fields[name].items()}
         for name in ("pass_at", "pass_hat"):
             fields[name] = {int(key): Estimate(**value) for key, value in fields[name].items()}
+        fields["traits"] = {
+            trait: {name: Estimate(**value) for name, value in metrics.items()}
+            for trait, metrics in fields["traits"].items()
+        }
         fields["calibration"] = Calibration(**{k: Estimate(**v) for k, v in fields["calibration"].items()})
         levels: list[dict[str, Any]] = [
             {key: Estimate(**value) if isinstance(value, dict) else value for key, value in level.items()}

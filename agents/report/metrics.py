@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from ..evaluation import Estimate, ReportCard
+from ..evaluation.traits import MEANINGS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +24,11 @@ def metrics_of(cards: Iterable[ReportCard]) -> Iterator[Metric]:
     """The rows that say something about at least one of the cards."""
     cards = list(cards)
     ks = sorted({k for card in cards for k in card.pass_at if k > 1})
-    for metric in (*_ACCURACY, *(m for k in ks for m in _passes(k)), *_REST):
+    names = {(trait, name): None for card in cards for trait, metrics in card.traits.items() for name in metrics}
+    traits = [_trait(*name) for name in names]
+    for metric in (*_ACCURACY, *(m for k in ks for m in _passes(k)), *_CALIBRATION, *traits, *_BEHAVIOUR, *_COST):
         values = [metric.pick(card).value for card in cards]
-        if any(value is not None and (value != 0 or metric in _KEPT_AT_ZERO) for value in values):
+        if any(value is not None and (value != 0 or metric in _KEPT_AT_ZERO or metric in traits) for value in values):
             yield metric
 
 
@@ -74,6 +77,16 @@ def _passes(k: int) -> tuple[Metric, Metric]:
             pick=lambda card: card.pass_hat.get(k, Estimate()),
             percent=True,
         ),
+    )
+
+
+def _trait(trait: str, name: str) -> Metric:
+    label = name.replace("_", " ").capitalize()
+    return Metric(
+        group=trait.capitalize(),
+        label=label,
+        meaning=MEANINGS.get((trait, name), label),
+        pick=lambda card: card.traits.get(trait, {}).get(name, Estimate()),
     )
 
 
@@ -183,5 +196,4 @@ _COST = (
         pick=lambda card: card.seconds,
     ),
 )
-_REST = (*_CALIBRATION, *_BEHAVIOUR, *_COST)
 _KEPT_AT_ZERO = (*_ACCURACY, *_CALIBRATION, *_BEHAVIOUR[:2])

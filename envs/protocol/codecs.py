@@ -41,8 +41,12 @@ class Codec(ABC):
     """Reads and writes what stands inside the sections."""
 
     spelling: ClassVar[Spelling]
+    summary_request: ClassVar[str]
+    """What a policy reads when its context has no room left but for a summary."""
     _gap: ClassVar[str]
     """What separates a marker from its content, and sections from each other."""
+    _paragraph: ClassVar[str]
+    """What separates a prompt from what follows it."""
 
     @abstractmethod
     def read_plan(self, text: str) -> Plan:
@@ -91,6 +95,15 @@ class Codec(ABC):
         """Tool outputs as the policy reads them, in the order of the calls."""
         return self._gap.join(self._wrap(RESPONSE, output) for output in outputs)
 
+    def write_restart(self, opening: str, plan: Sequence[PlanStep] | None, summary: str) -> str:
+        """The text with which a context begins after a summary."""
+        parts = [opening, *([] if plan is None else [self.write_turn(plan=plan)]), self.write_turn(summary=summary)]
+        return self._paragraph.join(parts)
+
+    def join(self, first: str, second: str) -> str:
+        """Two paragraphs of a prompt; either may be empty."""
+        return f"{first}{self._paragraph}{second}" if first and second else first or second
+
     def _wrap(self, markers: tuple[str, str], content: str) -> str:
         return f"{markers[0]}{self._gap}{content}{self._gap if content else ''}{markers[1]}"
 
@@ -99,7 +112,12 @@ class JsonCodec(Codec):
     """Calls as JSON objects, plan steps one a line."""
 
     spelling = Spelling.JSON
+    summary_request = (
+        "Your context is full. Write what you know and still need between <summary> and </summary>, and nothing else: "
+        "you go on from the task, your plan and this summary."
+    )
     _gap = "\n"
+    _paragraph = "\n\n"
 
     def read_plan(self, text: str) -> Plan:
         """Steps stand one a line."""
@@ -152,7 +170,9 @@ class WordsCodec(Codec):
     """
 
     spelling = Spelling.WORDS
+    summary_request = "full"
     _gap = " "
+    _paragraph = " "
     _number = re.compile(r"\d{1,3}\.\Z")
 
     def read_plan(self, text: str) -> Plan:

@@ -137,7 +137,8 @@ def test_a_call_is_answered_in_its_own_response(env: DrawerEnv) -> None:
     )
     assert (reward, terminated, truncated) == (0.0, False, False)
     assert info["usage"] | {"sampled_tokens": 0} == {
-        "turns": 1, "tool_calls": 3, "failed_calls": 1, "format_errors": 0, "sampled_tokens": 0
+        "turns": 1, "tool_calls": 3, "failed_calls": 1, "format_errors": 0, "sampled_tokens": 0,
+        "summaries": 0, "sub_calls": 0, "cost": 0.0
     }  # fmt: skip
 
 

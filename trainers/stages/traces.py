@@ -20,7 +20,7 @@ from ..scripts import load_script
 def make_traces(recipe: Recipe, table: TracesTable, format: ContextFormat, folder: Path, progress: Progress) -> None:
     """Roll the script out on the first tasks of the environment; a run that was killed goes on where it was."""
     spec = recipe.env.spec()
-    agent = ScriptedAgent(load_script(table.script), format)
+    agent = ScriptedAgent(load_script(table.script), format, window=recipe.window.window())
     tasks = spec.make().tasks
     counter = progress.counter("traces", table.episodes)
 
