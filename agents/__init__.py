@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .agent import Agent, ModelAgent, ScriptedAgent
     from .context_format import ChatFormat, ContextFormat, PlainFormat
+    from .context_window import ContextWindow
     from .engine import Engine, FinishReason, Sample, SamplingParams
     from .env_spec import EnvSpec
     from .episode import Episode, Segment, SegmentKind, Status
@@ -22,6 +23,7 @@ _HOME = {
     "ByteTokenizer": "tokenizers",
     "ChatFormat": "context_format",
     "ContextFormat": "context_format",
+    "ContextWindow": "context_window",
     "Engine": "engine",
     "EnvSpec": "env_spec",
     "Episode": "episode",
@@ -49,6 +51,7 @@ __all__ = [
     "ByteTokenizer",
     "ChatFormat",
     "ContextFormat",
+    "ContextWindow",
     "Engine",
     "EnvSpec",
     "Episode",

@@ -159,8 +159,16 @@ class ContextRun:
         self._sub_tasks = []
         return turn
 
+    def _follow(self, token_ids: list[int], kind: SegmentKind) -> StepOutcome | None:
+        """Go on in a new segment; an outcome when that is one too many, or has no room for a turn."""
+        if self._contexts == self._agent.window.segments:
+            return self._env.truncate("segments")
+        if len(token_ids) + self._limits.turn + self._reserve > self._limits.limit:
+            return self._env.truncate("context")
+        self._begin(token_ids, kind, (self._current, len(self._segment.token_ids)))
+        return None
+
     def _begin(self, token_ids: list[int], kind: SegmentKind, parent: tuple[int, int] | None) -> None:
-        """Begin a segment."""
         self._segment = Segment(kind=kind, parent=parent)
         self._segment.give(token_ids)
         self._current = len(self.branch.segments)
@@ -186,34 +194,25 @@ class ContextRun:
 
     def _restart(self, sample: Sample, outcome: StepOutcome) -> StepOutcome | None:
         """Go on after a summary: task, plan, summary, and the observation that was held back."""
-        if self._contexts == self._agent.window.segments:
-            return self._env.truncate("segments")
         written = outcome.turn.sections[-1]
         carried = [self._plan_ids, sample.token_ids[written.token_start : written.token_end]]
         held, self._held = self._held or "", None
         self._env.observation = self._env.codec.join(outcome.observation, held)
-        ids = self._form.opening(self._env, carried, held)
-        self._begin(ids, SegmentKind.AFTER_SUMMARY, (self._current, len(self._segment.token_ids)))
-        return None
+        return self._follow(self._form.opening(self._env, carried, held), SegmentKind.AFTER_SUMMARY)
 
     def _trim(self, observation: list[int]) -> StepOutcome | None:
-        """Go on without the oldest turns."""
+        """Go on without the oldest turns; however little fits, the turn that was just answered is kept."""
         window, limits = self._agent.window, self._limits
-        if self._contexts == window.segments:
-            return self._env.truncate("segments")
         history = self._segment.token_ids + observation
         keeps_recent = window.policy is WindowPolicy.KEEP_RECENT
         opening = self._form.opening(self._env, [self._plan_ids] if keeps_recent else ())
-        room = limits.limit - limits.turn if keeps_recent else limits.limit // 2
+        room = (limits.limit - limits.turn if keeps_recent else limits.limit // 2) - len(opening)
         starts = self._turn_starts[-window.recent :] if keeps_recent else self._turn_starts
-        # However little fits, the turn that was just answered is kept.
-        start = next((s for s in starts if len(opening) + len(history) - s <= room), starts[-1])
-        if len(opening) + len(history) - start >= limits.limit:
-            return self._env.truncate("context")
+        start = next((start for start in starts if len(history) - start <= room), starts[-1])
         kept = [s - start + len(opening) for s in self._turn_starts if s >= start]
-        self._begin(opening + history[start:], SegmentKind.TRIMMED, (self._current, len(self._segment.token_ids)))
+        outcome = self._follow(opening + history[start:], SegmentKind.TRIMMED)
         self._turn_starts = kept
-        return None
+        return outcome
 
     async def _answer_sub_task(self, env: SubTaskEnv, model: str) -> SubAnswer:
         """Have a sub-task of this turn answered: by the policy itself in a fresh context, or by a frozen model."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .budgets import Budget
     from .protocol import Call, Codec, FormatError, Mode, Plan, PlanStep, Spelling, TurnParser, codec_for, parse_turn
     from .spaces import AnyText
+    from .sub_models import SubTaskEnv
     from .tasks import (
         DatasetTasks,
         GeneratedTasks,
@@ -43,6 +44,7 @@ _HOME = {
     "Spelling": "protocol",
     "Split": "tasks",
     "StepOutcome": "tool_env",
+    "SubTaskEnv": "sub_models",
     "Task": "tasks",
     "TaskError": "tasks",
     "TaskSet": "tasks",
@@ -69,6 +71,7 @@ __all__ = [
     "Spelling",
     "Split",
     "StepOutcome",
+    "SubTaskEnv",
     "Task",
     "TaskError",
     "TaskSet",

@@ -27,17 +27,18 @@ class SubTaskEnv(ToolEnv):
 
     def __init__(self, parent: ToolEnv, prompt: str, number: int) -> None:
         task = Task(id=f"{parent.task.id}/{number}", prompt=prompt)
-        nested = parent.depth + 1 < parent.budget.depth
         super().__init__(
             [task],
             mode=parent.mode,
             spelling=parent.codec.spelling,
             budget=parent.budget,
-            sub_models=parent.sub_models if nested else (),
             max_output=parent.toolbox.max_output,
         )
-        self.toolbox.add(tool for tool in parent.toolbox.tools if tool.name != ASK)
         self.parent = parent
+        self.toolbox.add(tool for tool in parent.toolbox.tools if tool.name != ASK)
+        if parent.sub_models and self.depth < self.budget.depth:
+            self.sub_models = parent.sub_models
+            self.toolbox.add([ask_tool(self)])
         self.number = number
         self.version: str = parent.version  # type: ignore[misc]
         self.summaries = parent.summaries
