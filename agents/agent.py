@@ -11,6 +11,7 @@ from .context_format import ContextFormat, PlainFormat
 from .context_window import ContextWindow
 from .engine import Engine, SamplingParams
 from .engines.scripted import ScriptedEngine
+from .interventions import Intervention
 from .tokenizers import ByteTokenizer
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Agent(Protocol):
     window: ContextWindow
     sub_models: Mapping[str, TextModel]
     """Frozen models that answer sub-tasks, by name. A sub-task for `self` is answered by the agent itself."""
+    intervention: Intervention | None
+    """For causal tests: changes what the policy reads of its own making."""
 
     def engine_for(self, env: ToolEnv) -> Engine:
         """The engine of one episode or sub-task; called after `reset`."""
@@ -45,6 +48,7 @@ class ModelAgent:
     sampling: SamplingParams = field(default_factory=SamplingParams)
     window: ContextWindow = field(default_factory=ContextWindow)
     sub_models: Mapping[str, TextModel] = field(default_factory=dict)
+    intervention: Intervention | None = None
     name: str = "model"
 
     def engine_for(self, env: ToolEnv) -> Engine:
@@ -60,6 +64,7 @@ class ScriptedAgent:
         format: Contexts are tokenised like everybody's, so that scripted episodes can be trained on.
         window: What happens when a context is full.
         sub_models: Frozen models that answer sub-tasks; those for `self` are a new run of the script.
+        intervention: For causal tests.
     """
 
     def __init__(
@@ -69,12 +74,14 @@ class ScriptedAgent:
         *,
         window: ContextWindow | None = None,
         sub_models: Mapping[str, TextModel] | None = None,
+        intervention: Intervention | None = None,
     ) -> None:
         self.name: str = getattr(script, "__name__", "script")
         self.format: ContextFormat = format or PlainFormat(ByteTokenizer())
         self.sampling = SamplingParams(max_tokens=2**31 - 1)
         self.window = window or ContextWindow()
         self.sub_models: Mapping[str, TextModel] = sub_models or {}
+        self.intervention = intervention
         self._script = script
 
     def engine_for(self, env: ToolEnv) -> Engine:

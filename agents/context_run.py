@@ -195,7 +195,10 @@ class ContextRun:
     def _restart(self, sample: Sample, outcome: StepOutcome) -> StepOutcome | None:
         """Go on after a summary: task, plan, summary, and the observation that was held back."""
         written = outcome.turn.sections[-1]
-        carried = [self._plan_ids, sample.token_ids[written.token_start : written.token_end]]
+        summary = sample.token_ids[written.token_start : written.token_end]
+        if self._agent.intervention is not None:
+            summary = self._agent.intervention.summary(self._env.root.task.id, summary)
+        carried = [self._plan_ids, summary]
         held, self._held = self._held or "", None
         self._env.observation = self._env.codec.join(outcome.observation, held)
         return self._follow(self._form.opening(self._env, carried, held), SegmentKind.AFTER_SUMMARY)
@@ -225,9 +228,12 @@ class ContextRun:
         number = len(self._sub_tasks)
         self._sub_tasks.append(run.branch)
         outcome = await run.run()
+        text = outcome.turn.answer if outcome.terminated else None
+        if self._agent.intervention is not None:
+            text = self._agent.intervention.answer(env.root.task.id, text)
         return SubAnswer(
             model=SELF,
-            text=outcome.turn.answer if outcome.terminated else None,
+            text=text,
             stop_reason=outcome.info["stop_reason"],
             sampled_tokens=env.usage.sampled_tokens,
             child=number,

@@ -31,6 +31,8 @@ async def replay_episode(episode: Episode, env: ToolEnv | None = None) -> list[s
     """
     if episode.status is Status.FAULT:
         return []
+    if "intervention" in episode.window:
+        return [f"made under the intervention {episode.window['intervention']}: what was read is not what was written"]
     env = env or EnvSpec(id=episode.env["id"], kwargs=episode.env["kwargs"]).make()
     if env.version != episode.env["version"]:
         return [f"the environment is version {env.version}, the episode was made with {episode.env['version']}"]

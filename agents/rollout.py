@@ -66,6 +66,8 @@ async def rollout_episode(env: ToolEnv, spec: EnvSpec, agent: Agent, request: Ep
     outcome = await run.run()
     branch = run.branch
     episode.window = agent.window.describe()
+    if agent.intervention is not None:
+        episode.window["intervention"] = agent.intervention.name
     episode.segments, episode.turns, episode.plans = branch.segments, branch.turns, branch.plans
     episode.answer = outcome.turn.answer if outcome.terminated else None
     episode.scores = outcome.info["scores"]

@@ -18,6 +18,7 @@ from ..agents.context_window import ContextWindow
 from ..agents.engine import SamplingParams
 from ..agents.env_spec import EnvSpec
 from ..agents.evaluation import ReportCard, evaluate
+from ..agents.interventions import INTERVENTIONS
 from ..agents.local_model import choose_device, format_for, load_model_agent, model_agent
 from ..agents.tokenizers import WordTokenizer
 from ..envs import background_loop
@@ -260,7 +261,10 @@ class Pipeline:
                 done = count(finished_episodes(folder) + 1)
 
                 async def run_evaluation() -> None:
-                    async with _closing(make_agent((table.window or recipe.window).window())) as agent:
+                    made = make_agent((table.window or recipe.window).window())
+                    if table.intervention is not None:
+                        made.intervention = INTERVENTIONS[table.intervention]()
+                    async with _closing(made) as agent:
                         await evaluate(
                             spec,
                             agent,

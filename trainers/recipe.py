@@ -166,6 +166,8 @@ class EvalTable:
     """Arguments of the environment to replace, such as `split` or a harder range."""
     window: WindowTable | None = None
     """A context window in place of the recipe's."""
+    intervention: Literal["swap_summaries", "swap_answers"] | None = None
+    """A causal test: see `forethought.agents.interventions`."""
     tasks: int = 1000
     attempts: int = 1
 

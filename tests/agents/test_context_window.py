@@ -28,6 +28,7 @@ from forethought.agents import (
     replay_episode,
     rollout_episode,
 )
+from forethought.agents.interventions import SwapSummaries
 from forethought.envs import Call, ToolEnv
 from forethought.envs.conformance import Script
 
@@ -332,3 +333,19 @@ async def test_the_engine_limits_the_window(echo_spec: EnvSpec) -> None:
 def test_impossible_windows_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ContextWindow(**options)
+
+
+async def test_swapped_summaries_come_from_other_tasks(echo_spec: EnvSpec) -> None:
+    def script(env: ToolEnv) -> Script:
+        yield env.codec.write_turn(plan=["go"], summary=f"{env.task.answer} it is")
+        yield env.codec.write_turn(answer="x")
+
+    env = echo_spec.make()
+    agent = ScriptedAgent(script, FORM, window=ContextWindow(policy="learned"), intervention=SwapSummaries())
+    read = []
+    for number in range(10):
+        episode = await rollout_episode(env, echo_spec, agent, EpisodeRequest(task=env.tasks[number]))
+        read.append(text_of(episode.segments[1].token_ids))
+    assert all(f"word{number} it is" not in text for number, text in enumerate(read))
+    assert all("it is" in text for text in read[1:])
+    assert episode.window["intervention"] == "swap_summaries"

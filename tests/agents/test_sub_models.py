@@ -24,6 +24,7 @@ from forethought.agents import (
     replay_episode,
 )
 from forethought.agents.evaluation.records import EpisodeRecord
+from forethought.agents.interventions import SwapAnswers
 from forethought.agents.text_model import TextAnswer
 from forethought.envs import Call, SubTaskEnv, Task, ToolEnv, tool
 from forethought.envs.conformance import Script
@@ -362,3 +363,20 @@ def test_a_sub_task_stands_for_its_parent(spec: EnvSpec) -> None:
     assert [t.name for t in SubTaskEnv(child, "x", 0).toolbox.tools] == ["add", "meet"]
     child.step("<answer> 3 </answer>")
     assert env.usage.sampled_tokens == child.usage.sampled_tokens == 3
+
+
+async def test_swapped_answers_come_from_other_tasks(spec: EnvSpec) -> None:
+    def script(env: ToolEnv) -> Script:
+        if env.parent is not None:
+            yield env.codec.write_turn(plan=["say"], answer=env.task.prompt)
+        else:
+            observation = yield env.codec.write_turn(plan=["ask"], calls=[ask(env.task.id), ask(env.task.id)])
+            yield env.codec.write_turn(answer=" ".join(outputs(observation)))
+
+    requests = [EpisodeRequest(task=Task(id=f"task{i}", prompt="?", answer="")) for i in range(20)]
+    agent = ScriptedAgent(script, intervention=SwapAnswers())
+    episodes = await collect_rollouts(requests, spec, agent, concurrency=4)
+    assert all(episode.task_id not in (episode.answer or "").split() for episode in episodes)
+    assert sum("task" in (episode.answer or "") for episode in episodes) >= 18
+    assert episodes[0].window["intervention"] == "swap_answers"
+    assert "made under the intervention swap_answers" in (await replay_episode(episodes[0]))[0]

@@ -79,7 +79,7 @@ def test_a_wrong_key_or_type_is_named_with_its_line(old: str, new: str, message:
         ('eval = "held-out"', 'eval = "held-out"\nrun = "RLL"', "the runs are SFT, RL, no penalty"),
         ("min = 0.99", "", "needs 'min' or 'max'"),
         ("weight=0", "wieght=0", "ablation 'no penalty': override 'grpo.length_penalty.wieght=0': unknown key"),
-        ("grpo.length_penalty.weight=0", "sft.trainer.max_steps=1", "it can change env, sampling, seed, grpo"),
+        ("grpo.length_penalty.weight=0", "sft.trainer.max_steps=1", "it can change env, sampling, window, seed, grpo"),
         ("grpo.length_penalty.weight=0", "nothing", "expected name=value"),
     ],
 )
