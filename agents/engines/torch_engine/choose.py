@@ -38,7 +38,7 @@ def choose_decoder(model: nn.Module, *, slots: int, context_limit: int) -> Decod
 
 @torch.inference_mode()
 def _require_equal(decoder: Decoder, model: nn.Module, context_limit: int) -> None:
-    """Compare rows of different lengths, put into the cache in two parts, swapped and decoded, with the model."""
+    """Compare rows of different lengths, put into the cache in two parts, swapped and copied, with the model."""
     width = _probe_length(model, context_limit)
     embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
     device = embedding.weight.device
@@ -52,10 +52,14 @@ def _require_equal(decoder: Decoder, model: nn.Module, context_limit: int) -> No
     decoder.prefill(0, tokens[:, :cut], torch.zeros_like(last), cut)
     decoder.prefill(0, tokens[:, cut:], torch.full_like(last, cut), width)
     decoder.swap(0, 1, width)
-    expected = expected[order, last]
-    for rows in (3, 1):
-        actual = decoder.decode(tokens[order, last][:rows], last[:rows], width)
-        _compare(actual, expected[:rows].float(), tolerance=1e-4 if expected.dtype == torch.float32 else 0.1)
+    tolerance = 1e-4 if expected.dtype == torch.float32 else 0.1
+    for _ in range(2):
+        wanted = expected[order, last].float()
+        for rows in (3, 1):
+            _compare(decoder.decode(tokens[order, last][:rows], last[:rows], width), wanted[:rows], tolerance=tolerance)
+        decoder.copy(0, 1, 3, width)
+        order = order[:1].expand(3)
+        last = last[:1].expand(3)
 
 
 def _compare(actual: Tensor, expected: Tensor, *, tolerance: float) -> None:

@@ -33,6 +33,10 @@ class Decoder(Protocol):
         """Exchange what slots `a` and `b` hold at positions `0 .. length-1`."""
         ...
 
+    def copy(self, source: int, first: int, stop: int, length: int) -> None:
+        """Put what slot `source` holds at positions `0 .. length-1` into slots `first .. stop-1` too."""
+        ...
+
     def reset(self) -> None:
         """Clear the state of all slots, also of values that are not finite."""
         ...

@@ -15,6 +15,7 @@ from torch import nn
 from ....sandboxes import InfrastructureFault
 from ...engine import FinishReason, Sample, SamplingParams
 from .choose import choose_decoder
+from .prefixes import group_by_prefix
 from .requests import Request, RequestQueue
 from .sampling import BatchSampler
 from .slots import Slot, SlotTable
@@ -193,7 +194,6 @@ class TorchEngine:
         self._admit()
         if not self._rows:
             return
-        self._prefill()
         rows = self._rows
         if self._sampler is None:
             self._sampler = BatchSampler.of([row.request.params for row in rows], self._device)
@@ -241,18 +241,36 @@ class TorchEngine:
                 self._sampler = None
 
     def _admit(self) -> None:
-        """Give the free slots to requests that wait."""
-        for request in self._queue.take(self._max_slots - len(self._rows)):
-            slot = self._slots.acquire(request.prompt, request.session)
-            self.stats.reused_tokens += slot.cached
-            self._rows.append(_Row(request, slot))
-            self._sampler = None
+        """Give the free slots to requests that wait, and read their prompts; what several have in common only once."""
+        requests = self._queue.take(self._max_slots - len(self._rows))
+        returning = [request for request in requests if self._slots.holds(request.session)]
+        groups = group_by_prefix(request for request in requests if not self._slots.holds(request.session))
+        leaders = {id(group): self._join(group.leader) for group in groups}
+        for request in returning:
+            self._join(request)
+        self._prefill(0)
+        alone = len(self._rows)
+        for group in groups:
+            first = len(self._rows)
+            for request in group.followers:
+                self._join(request).slot.cached = group.shared
+            if group.followers:
+                self._decoder.copy(leaders[id(group)].slot.index, first, len(self._rows), group.shared)
+                self.stats.copied_tokens += group.shared * len(group.followers)
+        self._prefill(alone)
         self.stats.evicted_sessions = self._slots.evictions
 
-    def _prefill(self) -> None:
-        """Bring every row's cache up to all of its context but the last token, which the decode step reads."""
+    def _join(self, request: Request) -> _Row:
+        """Give a request the slot behind the last row."""
+        row = _Row(request, self._slots.acquire(request.prompt, request.session))
+        self.stats.reused_tokens += row.slot.cached
+        self._rows.append(row)
+        self._sampler = None
+        return row
+
+    def _prefill(self, first: int) -> None:
+        """Bring the cache of the rows from `first` on up to all but the last token, which the decode step reads."""
         missing = [len(row.slot.context) - 1 - row.slot.cached for row in self._rows]
-        first = 0
         while first < len(missing):
             stop, width = first, 0
             while stop < len(missing) and missing[stop]:

@@ -100,6 +100,10 @@ class FusedDecoder:
         self._cache[:, :, a, :, :length] = self._cache[:, :, b, :, :length]
         self._cache[:, :, b, :, :length] = held
 
+    def copy(self, source: int, first: int, stop: int, length: int) -> None:
+        """See `Decoder.copy`."""
+        self._cache[:, :, first:stop, :, :length] = self._cache[:, :, source : source + 1, :, :length]
+
     def reset(self) -> None:
         """See `Decoder.reset`."""
         self._cache.zero_()

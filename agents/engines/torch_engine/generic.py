@@ -110,6 +110,12 @@ class CachedDecoder:
                 side[a, :, :length] = side[b, :, :length]
                 side[b, :, :length] = held
 
+    def copy(self, source: int, first: int, stop: int, length: int) -> None:
+        """See `Decoder.copy`."""
+        for layer in self._cache.layers:
+            for side in layer.sides:
+                side[first:stop, :, :length] = side[source : source + 1, :, :length]
+
     def reset(self) -> None:
         """See `Decoder.reset`."""
         for layer in self._cache.layers:
@@ -181,6 +187,10 @@ class RecomputingDecoder:
     def swap(self, a: int, b: int, length: int) -> None:
         """See `Decoder.swap`."""
         self._tokens[[a, b], :length] = self._tokens[[b, a], :length]
+
+    def copy(self, source: int, first: int, stop: int, length: int) -> None:
+        """See `Decoder.copy`."""
+        self._tokens[first:stop, :length] = self._tokens[source, :length]
 
     def reset(self) -> None:
         """See `Decoder.reset`."""

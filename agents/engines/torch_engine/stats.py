@@ -14,6 +14,8 @@ class EngineStats:
     """Prompt tokens that were read by a forward pass."""
     reused_tokens: int = 0
     """Prompt tokens that were not read, because a session's slot still held them."""
+    copied_tokens: int = 0
+    """Prompt tokens that were not read, because another prompt of the same batch began with them."""
     steps: int = 0
     """Decode steps. Each samples one token for every row in flight."""
     prefills: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -221,3 +222,45 @@ async def test_a_model_that_grew_new_parameters_needs_a_new_engine(model: Any) -
     model.model.layers[0].adapter = torch.nn.Linear(2, 2)
     with pytest.raises(InfrastructureFault, match="make a new engine"):
         await engine.sample([1], SamplingParams())
+
+
+@pytest.mark.parametrize("slots", [64, 5])
+async def test_what_prompts_have_in_common_is_read_once(model: Any, slots: int) -> None:
+    generator = random.Random(3)
+
+    def tokens(count: int) -> list[int]:
+        return [generator.randrange(20) for _ in range(count)]
+
+    instructions = tokens(30)
+    prompts = [tokens(40)] * 6 + [[*instructions, *tokens(generator.randrange(1, 9))] for _ in range(6)]
+    prompts += [prompts[0][:17], prompts[0][:12], tokens(3)]
+    generator.shuffle(prompts)
+    params = [SamplingParams(max_tokens=8, seed=seed) for seed in range(len(prompts))]
+    engine = TorchEngine(model, max_slots=slots)
+    together = await asyncio.gather(*(engine.sample(p, q) for p, q in zip(prompts, params, strict=True)))
+    for prompt, param, sample in zip(prompts, params, together, strict=True):
+        alone = await TorchEngine(model, max_slots=1).sample(prompt, param)
+        assert sample.token_ids == alone.token_ids
+        assert sample.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
+    stats = engine.stats
+    assert stats.prefilled_tokens + stats.copied_tokens == sum(len(prompt) - 1 for prompt in prompts)
+    if slots == 64:
+        assert stats.copied_tokens == 5 * 39 + 5 * 30
+    else:
+        assert stats.copied_tokens > 0
+
+
+async def test_sharing_between_sessions_keeps_them_apart(model: Any) -> None:
+    engine = TorchEngine(model, max_slots=8)
+    prompt = list(range(20))
+    firsts = await asyncio.gather(
+        *(engine.sample(prompt, SamplingParams(max_tokens=4, seed=i), session=str(i)) for i in range(6))
+    )
+    longer = [[*prompt, *sample.token_ids, i] for i, sample in enumerate(firsts)]
+    seconds = await asyncio.gather(
+        *(engine.sample(p, SamplingParams(max_tokens=4, seed=9), session=str(i)) for i, p in enumerate(longer))
+    )
+    for context, sample in zip(longer, seconds, strict=True):
+        alone = await TorchEngine(model, max_slots=1).sample(context, SamplingParams(max_tokens=4, seed=9))
+        assert sample.token_ids == alone.token_ids
+    assert engine.stats.copied_tokens == 5 * 19
