@@ -244,7 +244,7 @@ class TorchEngine:
         """Give the free slots to requests that wait, and read their prompts; what several have in common only once."""
         requests = self._queue.take(self._max_slots - len(self._rows))
         returning = [request for request in requests if self._slots.holds(request.session)]
-        groups = group_by_prefix(request for request in requests if not self._slots.holds(request.session))
+        groups = group_by_prefix([request for request in requests if not self._slots.holds(request.session)])
         leaders = {id(group): self._join(group.leader) for group in groups}
         for request in returning:
             self._join(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .requests import Request
@@ -23,8 +23,8 @@ class Group:
     """Tokens that every follower's prompt has in common with the leader's, the last of the prompt never among them."""
 
 
-def group_by_prefix(requests: Iterable[Request]) -> list[Group]:
-    """Group requests by the beginnings of their prompts, leaders from short to long.
+def group_by_prefix(requests: Sequence[Request]) -> list[Group]:
+    """Group requests by the beginnings of their prompts, leaders from short to long, else in the order they came.
 
     In sorted order nobody shares more with an earlier prompt than with the one before; in descending order a prompt
     comes before its own beginnings. A group ends where less than `SHORTEST` tokens, or less than half of what the group
@@ -41,4 +41,5 @@ def group_by_prefix(requests: Iterable[Request]) -> list[Group]:
                 group.followers.append(request)
                 continue
         groups.append(Group(request))
-    return sorted(groups, key=lambda group: len(group.leader.prompt))
+    came = {id(request): number for number, request in enumerate(requests)}
+    return sorted(groups, key=lambda group: (len(group.leader.prompt), came[id(group.leader)]))
