@@ -15,7 +15,7 @@ from ..envs.sub_models import ASK, SubTaskEnv
 from ..envs.summaries import SUMMARY_DUE
 from ..envs.tasks import Task
 from ..envs.tool_env import StepOutcome, ToolEnv
-from ..envs.tools import CallResult, OverBudgetError, SubAnswer
+from ..envs.tools import CallResult, OverBudgetError, SubAnswer, ToolError
 from .env_spec import EnvSpec
 from .episode import Episode, Status, Turn
 
@@ -140,6 +140,8 @@ class _Recorded:
         self._calls.remove(call)
         if call.error == OverBudgetError.kind:
             raise OverBudgetError("no calls to sub-models left")
+        if call.error == ToolError.kind and call.model is None:  # the model did not take it
+            raise ToolError(call.output.removeprefix("Error: "))
         if call.child is not None:
             return await self._replay.play_sub_task(env, call)
         return SubAnswer(

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("sandboxes", "envs", "agents", "trainers")
 """Each may import those before it."""
-HEAVY = {"torch", "transformers", "trl", "datasets", "accelerate", "jsonschema", "tantivy", "bm25s", "vllm"}
+HEAVY = {"torch", "transformers", "trl", "datasets", "accelerate", "jsonschema", "tantivy", "bm25s", "vllm", "openai"}
 
 
 def build_table() -> dict[str, Any]:

@@ -68,9 +68,9 @@ async def evaluate(
     if attempts < 1 or len(tasks) == 0:
         raise EvaluationError(f"nothing to evaluate: {len(tasks)} tasks, {attempts} attempts at each")
     folder = Path(folder)
-    _claim(folder, describe_evaluation(spec, agent, tasks, attempts=attempts, seed=seed))
+    claim_folder(folder, describe_evaluation(spec, agent, tasks, attempts=attempts, seed=seed))
     with EpisodeWriter(folder) as writer:
-        requests = _missing(tasks, attempts, seed, writer.finished)
+        requests = missing_requests(tasks, attempts, seed, writer.finished)
         in_flight = min(concurrency, max(1, len(tasks) * attempts - len(writer.finished)))
         async with aclosing(run_rollouts(requests, spec, agent, concurrency=in_flight)) as episodes:  # type: ignore[type-var]
             async for episode in episodes:
@@ -78,7 +78,7 @@ async def evaluate(
                 if on_episode is not None:
                     on_episode(episode)
     card = make_report_card(EpisodeStore(folder), oracle=oracle, seed=seed)
-    _write_json(folder / "report_card.json", card.to_dict())
+    write_json(folder / "report_card.json", card.to_dict())
     return card
 
 
@@ -118,7 +118,7 @@ def describe_evaluation(
     }
 
 
-def _claim(folder: Path, run: dict[str, Any]) -> None:
+def claim_folder(folder: Path, run: dict[str, Any]) -> None:
     """Make the folder this run's, or find that it is."""
     path = folder / "evaluation.json"
     run = json.loads(json.dumps(run))
@@ -134,10 +134,12 @@ def _claim(folder: Path, run: dict[str, Any]) -> None:
         raise EvaluationError(f"{folder} holds episodes that no evaluation made; give another folder")
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(path, run)
+        write_json(path, run)
 
 
-def _missing(tasks: Sequence[Task] | TaskSet, attempts: int, seed: int, finished: set[str]) -> Iterator[EpisodeRequest]:
+def missing_requests(
+    tasks: Sequence[Task] | TaskSet, attempts: int, seed: int, finished: set[str]
+) -> Iterator[EpisodeRequest]:
     """The episodes that are not on disk yet. A task's environment has a seed of its own, whatever else is run."""
     for task in tasks:
         for attempt in range(attempts):
@@ -146,7 +148,7 @@ def _missing(tasks: Sequence[Task] | TaskSet, attempts: int, seed: int, finished
                 yield request
 
 
-def _write_json(path: Path, data: dict[str, Any]) -> None:
+def write_json(path: Path, data: dict[str, Any]) -> None:
     """Write a file that is whole or absent, whenever the process dies."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", "utf-8")

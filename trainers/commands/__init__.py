@@ -1,0 +1,1 @@
+"""The commands of `forethought`, one a file; each adds itself to the parser with `add`."""

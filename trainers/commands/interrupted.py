@@ -1,0 +1,3 @@
+"""The exit status after Ctrl-C."""
+
+EXIT_INTERRUPTED = 130
