@@ -6,6 +6,7 @@ import gymnasium
 
 _ENTRY_POINTS = {
     "forethought/Code-v0": "forethought.envs.code.env:CodeEnv",
+    "forethought/Delegate-v0": "forethought.envs.delegate.env:DelegateEnv",
     "forethought/Pointer-v0": "forethought.envs.pointer.env:PointerEnv",
     "forethought/Search-v0": "forethought.envs.search.env:SearchEnv",
 }

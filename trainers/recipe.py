@@ -13,6 +13,7 @@ from ..agents.env_spec import EnvSpec
 from ..agents.evaluation import ReportCard
 from .extras import MissingExtra, import_extra
 from .names import MAIN_RUN, ORACLE_RUN, START_RUN, slug
+from .rewards import DelegationBonus, LatencyBonus, LengthPenalty, RandomReward, ShuffledRewards
 from .toml_tables import ConfigError, Source, apply_overrides, build, check_fields, read_toml
 
 _ABLATABLE = ("env", "sampling", "window", "seed", "grpo")
@@ -122,25 +123,17 @@ class FilterTable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LengthPenaltyTable:
-    """`[grpo.length_penalty]`: see `forethought.trainers.rewards.LengthPenalty`."""
-
-    weight: float
-    max_tokens: int
-    success: str = "correct"
-    start_accuracy: float = 0.0
-
-    def __post_init__(self) -> None:
-        _at_least(self, 1, "max_tokens")
-
-
-@dataclass(frozen=True, kw_only=True)
 class GRPOTable:
     """`[grpo]`: reinforcement learning from episode rewards."""
 
     trainer: dict[str, Any] = field(default_factory=dict)
     """Fields of `EpisodeGRPOConfig`, which extends TRL's `GRPOConfig`."""
-    length_penalty: LengthPenaltyTable | None = None
+    latency_bonus: LatencyBonus | None = None
+    """Rewards that depend on a group or on the step: see `forethought.trainers.rewards`, also for the order."""
+    length_penalty: LengthPenalty | None = None
+    delegation_bonus: DelegationBonus | None = None
+    random_reward: RandomReward | None = None
+    shuffled_rewards: ShuffledRewards | None = None
     save_episodes_every: int = 25
     """Steps between those whose episodes are kept in the run's folder."""
 

@@ -40,7 +40,7 @@ class TreeEnv(ToolEnv):
     """Hands out sub-tasks; the tool answers at once."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__([Task(id=f"tree{i}", prompt="go") for i in range(100_000)], mode="bare", **options)
+        super().__init__([Task(id=f"tree{i}", prompt="go") for i in range(1000)], mode="bare", **options)
 
     @tool(timeout=None)
     def look(self) -> str:

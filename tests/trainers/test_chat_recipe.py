@@ -94,7 +94,8 @@ def _overrides(model: Path, data: Path, folder: Path) -> list[str]:
         "sft.trainer.bf16=false",
         "sft.trainer.gradient_accumulation_steps=1", "sft.trainer.warmup_steps=0", "filter.tasks=4",
         "filter.attempts=2", "filter.keep=[0, 1]", "grpo.trainer.max_steps=2", "grpo.trainer.num_generations=2",
-        "grpo.trainer.per_device_train_batch_size=4", "grpo.trainer.bf16=false", "grpo.trainer.mask_unfinished=false",
+        "grpo.trainer.per_device_train_batch_size=4", "grpo.trainer.bf16=false",
+        "grpo.trainer.mask_unfinished_below=0.01",
         "grpo.trainer.learning_rate=1e-3", "grpo.length_penalty.start_accuracy=0", "grpo.save_episodes_every=1",
         "eval.0.attempts=2", "ablations=[]",
     ]  # fmt: skip

@@ -269,21 +269,3 @@ def test_a_checkpoint_that_was_being_written_is_taken_away(tmp_path: Path) -> No
     (tmp_path / "checkpoints" / "README.md").touch()
     assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoints" / "checkpoint-8")
     assert [path.name for path in (tmp_path / "checkpoints").glob("checkpoint-*")] == ["checkpoint-8"]
-
-
-def test_a_resumed_run_keeps_the_length_penalty_that_had_begun(tmp_path: Path) -> None:
-    from forethought.trainers.rewards import LengthPenalty
-    from forethought.trainers.stages.reinforcement import PenaltyState
-
-    from .grpo.tiny_grpo import make_trainer
-
-    # The second half of the run could not begin it: no accuracy is above 1.
-    for steps, start_accuracy in ((1, 0.0), (2, 1.1)):
-        penalty = LengthPenalty(weight=0.1, max_tokens=10, start_accuracy=start_accuracy)
-        trainer = make_trainer(
-            tmp_path, shape_rewards=penalty, callbacks=[PenaltyState(penalty)], max_steps=steps,
-            save_strategy="steps", save_steps=1,
-        )  # fmt: skip
-        assert not penalty.active
-        trainer.train(resume_from_checkpoint=steps == 2)
-        assert penalty.active and trainer.state.global_step == steps

@@ -2,6 +2,7 @@
 
 from .config import EpisodeGRPOConfig
 from .episodes import RewardShaping, Rollout
+from .section_credit import Credit, SectionCredit
 from .trainer import EpisodeGRPOTrainer
 
-__all__ = ["EpisodeGRPOConfig", "EpisodeGRPOTrainer", "RewardShaping", "Rollout"]
+__all__ = ["Credit", "EpisodeGRPOConfig", "EpisodeGRPOTrainer", "RewardShaping", "Rollout", "SectionCredit"]

@@ -14,7 +14,11 @@ SCALE_EPSILON = 1e-4
 
 
 def group_advantages(
-    rewards: torch.Tensor, counted: torch.Tensor, num_generations: int, scale: str = "none"
+    rewards: torch.Tensor,
+    counted: torch.Tensor,
+    num_generations: int,
+    scale: str = "none",
+    samples: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Advantage of each episode over its group: A_e = R_e - mean of R over the counted episodes of its group.
 
@@ -22,29 +26,53 @@ def group_advantages(
         rewards: (E,) rewards; those of episodes that do not count may be anything.
         counted: (E,) bool; False leaves the episode out of every statistic (a fault) and gives it advantage 0.
         num_generations: Episodes per group.
-        scale: `none`; `group`: divide by the standard deviation in the group; `batch`: by that of the batch.
+        scale: What the centred rewards are divided by; see `reward_scales`.
+        samples: (E,) how many samples each episode is in the statistics; one each without it.
 
     Returns:
         (E,) advantages, exactly 0 in a group whose counted rewards are all equal or that has no counted episode.
     """
-    rewards, counted = rewards.double().view(-1, num_generations), counted.view(-1, num_generations)
-    safe = torch.where(counted, rewards, 0.0)
-    count = counted.sum(1, keepdim=True)
-    centred = safe - safe.sum(1, keepdim=True) / count.clamp(min=1)
+    samples = _samples(counted, samples)
+    centred = _centred(rewards, samples, num_generations)
     # A mean of equal floats can differ from them in the last bit: what must be 0 is decided on the rewards themselves.
-    lowest = torch.where(counted, rewards, torch.inf).amin(1, keepdim=True)
-    highest = torch.where(counted, rewards, -torch.inf).amax(1, keepdim=True)
-    advantages = torch.where(counted & (highest > lowest), centred, 0.0)
+    by_group, in_group = rewards.double().view(-1, num_generations), counted.view(-1, num_generations)
+    lowest = torch.where(in_group, by_group, torch.inf).amin(1, keepdim=True)
+    highest = torch.where(in_group, by_group, -torch.inf).amax(1, keepdim=True)
+    advantages = torch.where(in_group & (highest > lowest), centred, 0.0).flatten()
+    return advantages / reward_scales(rewards, counted, num_generations, scale, samples)
+
+
+def reward_scales(
+    rewards: torch.Tensor,
+    counted: torch.Tensor,
+    num_generations: int,
+    scale: str = "none",
+    samples: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """(E,) what centred rewards are divided by: 1 (`none`), the standard deviation in the `group` or in the `batch`."""
+    samples = _samples(counted, samples)
+    if scale == "none":
+        return torch.ones_like(samples)
     if scale == "group":
-        variance = torch.where(counted, centred, 0.0).square().sum(1, keepdim=True) / (count - 1).clamp(min=1)
-        advantages = advantages / (variance.sqrt() + SCALE_EPSILON)
+        centred, in_group = _centred(rewards, samples, num_generations), samples.view(-1, num_generations)
     elif scale == "batch":
-        kept = rewards[counted]
-        deviation = kept.std() if kept.numel() > 1 else kept.new_zeros(())
-        advantages = advantages / (deviation + SCALE_EPSILON)
-    elif scale != "none":
+        centred, in_group = _centred(rewards, samples, len(samples)), samples.view(1, -1)
+    else:
         raise ValueError(f"scale={scale!r} is not one of 'none', 'group', 'batch'.")
-    return advantages.flatten()
+    variance = (in_group * centred.square()).sum(1, keepdim=True) / (in_group.sum(1, keepdim=True) - 1).clamp(min=1)
+    return (variance.sqrt() + SCALE_EPSILON).expand_as(in_group).flatten()
+
+
+def _samples(counted: torch.Tensor, samples: torch.Tensor | None) -> torch.Tensor:
+    return counted.double() if samples is None else torch.where(counted, samples.double(), 0.0)
+
+
+def _centred(rewards: torch.Tensor, samples: torch.Tensor, size: int) -> torch.Tensor:
+    """(groups, size) rewards minus the mean of their group, 0 where there is no sample."""
+    samples = samples.view(-1, size)
+    safe = torch.where(samples > 0, rewards.double().view(-1, size), 0.0)
+    mean = (samples * safe).sum(1, keepdim=True) / samples.sum(1, keepdim=True).clamp(min=1)
+    return torch.where(samples > 0, safe - mean, 0.0)
 
 
 def token_weights(tokens: torch.Tensor, num_generations: int, denominator: str, constant: int) -> torch.Tensor:

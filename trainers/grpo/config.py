@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from trl import GRPOConfig
 
-LOSS_TYPES = ("dapo", "cispo", "vespo")
-"""TRL losses that divide by a count of tokens, so that the number of rows of an episode is no weight."""
+from ...envs.protocol.turn import SectionKind
+from .section_credit import TERMS
 
+LOSS_TYPES = ("dapo", "cispo")
+"""TRL losses of single tokens that divide by a count of tokens: neither the number of rows of an episode nor where it
+was cut into rows is a weight (`vespo` multiplies the ratios of a whole row)."""
+
+CREDITS = ("episode", "last_segment", "segment_statistics")
 LOSS_DENOMINATORS = ("prompt", "token", "episode", "constant")
 SAMPLER_CORRECTIONS = ("none", "token_truncate")
 REWARD_SCALES = ("none", "group", "batch")
@@ -62,9 +68,44 @@ class EpisodeGRPOConfig(GRPOConfig):  # type: ignore[misc]
             "gradient."
         },
     )
-    mask_unfinished: bool = field(
-        default=False,
-        metadata={"help": "Truncated episodes stay in the baseline, but not in the loss and its denominators."},
+    mask_unfinished_below: float | None = field(
+        default=None,
+        metadata={
+            "help": "Leave truncated episodes out of the loss and its denominators (not out of the baseline) while the "
+            "finish rate, a running mean over batches, is below this; score them as they are from then on. Early, "
+            "scoring them pushes down the summaries and sub-calls that long attempts are made of (SUPO's overlong "
+            "mask, arXiv 2510.06727; DAPO's overlong filtering, 2503.14476); later, staying inside the budget is to be "
+            "learnt. 1.0 masks them always, None never."
+        },
+    )
+    credit: str = field(
+        default="episode",
+        metadata={
+            "help": "Who gets an episode's reward. `episode`: every segment gets its episode's advantage, the "
+            "statistics are over episodes (SUPO, Eq. 3). The others are ablations. `last_segment`: only the context "
+            "in which the episode ended is trained; its summaries and sub-calls are not. `segment_statistics`: every "
+            "segment is a sample of its group, so that long episodes weigh more in the mean (SUPO, Eq. 4)."
+        },
+    )
+    section_credit: dict[str, float] = field(
+        default_factory=dict,
+        metadata={
+            "help": f"Weights of penalties on single sections, inside successful episodes: {', '.join(TERMS)}; see "
+            "`section_credit.py`."
+        },
+    )
+    section_limits: dict[str, int] = field(
+        default_factory=dict,
+        metadata={
+            "help": "For the penalty `long_section`: how many tokens, markers included, a section of a kind may have."
+        },
+    )
+    section_credit_range: tuple[float, float] = field(
+        default=(0.0, 1.0),
+        metadata={
+            "help": "Rewards of a failure and of a success. A token's reward plus its section credit is clipped to "
+            "this range, and an episode whose reward is not above the first gets no section credit (FoldGRPO)."
+        },
     )
     token_budget: int = field(
         default=8192,
@@ -104,6 +145,7 @@ class EpisodeGRPOConfig(GRPOConfig):  # type: ignore[misc]
             ("loss_denominator", LOSS_DENOMINATORS),
             ("sampler_correction", SAMPLER_CORRECTIONS),
             ("scale_rewards", REWARD_SCALES),
+            ("credit", CREDITS),
         ):
             if getattr(self, option) not in choices:
                 raise ValueError(f"{option}={getattr(self, option)!r} is not one of {choices}.")
@@ -114,8 +156,32 @@ class EpisodeGRPOConfig(GRPOConfig):  # type: ignore[misc]
             raise ValueError(f"token_budget={self.token_budget} must be at least 1.")
         if self.sampler_clip <= 0:
             raise ValueError(f"sampler_clip={self.sampler_clip} must be positive.")
+        below = self.mask_unfinished_below
+        if below is not None and not 0 < below <= 1:
+            raise ValueError(f"mask_unfinished_below={below} must be above 0 and at most 1 (always), or None (never).")
+        self._check_section_credit()
+
+    def _check_section_credit(self) -> None:
+        _check_numbers("section_credit", self.section_credit, list(TERMS))
+        _check_numbers("section_limits", self.section_limits, list(SectionKind))
+        if ("long_section" in self.section_credit) != bool(self.section_limits):
+            raise ValueError("section_credit 'long_section' and section_limits need each other; give both or neither.")
+        self.section_credit_range = (float(self.section_credit_range[0]), float(self.section_credit_range[1]))
+        if not self.section_credit_range[0] < self.section_credit_range[1]:
+            raise ValueError(f"section_credit_range must rise, found {list(self.section_credit_range)}.")
 
     @property
     def drops_rows(self) -> bool:
         """Whether a row with advantage 0 has no gradient at all and is not forwarded."""
         return self.drop_groups_without_signal and self.beta == 0.0 and self.entropy_coef == 0.0
+
+
+def _check_numbers(option: str, table: Any, allowed: list[str]) -> None:
+    """Raise a `ValueError` unless `table` has finite numbers, none negative, under names that are allowed."""
+    if not isinstance(table, dict):
+        raise ValueError(f"{option} must be a table of {', '.join(allowed)}, found {table!r}.")
+    for name, number in table.items():
+        if name not in allowed:
+            raise ValueError(f"{option} has no {name!r}; there are {', '.join(allowed)}.")
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number < math.inf:
+            raise ValueError(f"{option} {name!r} must be a finite number that is not negative, found {number!r}.")

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from ...agents.episode import Episode, Status
+from ...agents.episode import Episode, SegmentKind, Status
+from ...agents.tree import sub_calls
+from .rows import trained_segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,29 +20,40 @@ class Record:
     raw_reward: float
     status: Status
     sampled_tokens: int
+    trained_tokens: int
+    """Sampled tokens of the segments in the loss; all of them but in an ablation."""
+    trained_segments: int
     all_tokens: int
     turns: int
     segments: int
+    summaries: int
+    """Contexts that began with a summary."""
     retries: int
     calls: int
     failed_calls: int
+    sub_calls: int
     scores: dict[str, float]
 
     @classmethod
-    def of(cls, episode: Episode, reward: float) -> Record:
-        """Summarise `episode`, trained on `reward`."""
+    def of(cls, episode: Episode, reward: float, credit: str = "episode") -> Record:
+        """Summarise `episode`, trained on `reward` with the `credit` of `EpisodeGRPOConfig`."""
         calls = [call for turn in episode.turns for call in turn.calls]
+        trained = trained_segments(episode, credit)
         return cls(
             reward=reward,
             raw_reward=episode.reward,
             status=episode.status,
             sampled_tokens=episode.sampled_tokens(),
+            trained_tokens=sum(sum(episode.segments[index].sampled) for index in trained),
+            trained_segments=len(trained),
             all_tokens=sum(len(segment.token_ids) for segment in episode.segments),
             turns=len(episode.turns),
             segments=len(episode.segments),
+            summaries=sum(segment.kind is SegmentKind.AFTER_SUMMARY for segment in episode.segments),
             retries=episode.retries,
             calls=len(calls),
             failed_calls=sum(call.error is not None for call in calls),
+            sub_calls=len(sub_calls(episode)),
             scores=dict(episode.scores),
         )
 
@@ -48,6 +61,11 @@ class Record:
     def counted(self) -> bool:
         """Whether the episode says something about the policy: it is not a fault."""
         return self.status is not Status.FAULT
+
+    @property
+    def succeeded(self) -> bool:
+        """The score `correct` is 1 (the reward is, where the environment has no such score)."""
+        return self.scores.get("correct", self.raw_reward) >= 1.0
 
 
 def rollout_metrics(records: Sequence[Record], *, shaped: bool) -> dict[str, float]:
@@ -74,9 +92,14 @@ def rollout_metrics(records: Sequence[Record], *, shaped: bool) -> dict[str, flo
         "rollout/turns_mean": fmean(record.turns for record in counted),
         "rollout/turns_max": float(max(record.turns for record in counted)),
         "rollout/segments_mean": fmean(record.segments for record in counted),
+        "rollout/segments_max": float(max(record.segments for record in counted)),
+        "rollout/sub_calls_mean": fmean(record.sub_calls for record in counted),
+        "rollout/p_summary": fmean(record.summaries > 0 for record in counted),
         "tools/call_frequency": calls / len(counted),
         "tools/failure_frequency": sum(record.failed_calls for record in counted) / calls if calls else 0.0,
     }
+    if summarised := [record for record in counted if record.summaries]:
+        metrics["rollout/p_success_given_summary"] = fmean(record.succeeded for record in summarised)
     if finished:
         lengths = [record.sampled_tokens for record in finished]
         metrics |= {

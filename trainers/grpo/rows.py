@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import torch
 
 from ...agents.episode import Episode, Segment, Status
 
@@ -26,6 +28,17 @@ class Row:
     """1 where the policy sampled the id; as long as `completion_ids`."""
     logprobs: list[float]
     """The sampler's log-probabilities; as long as `completion_ids`."""
+    segment: int = 0
+    """Index of the segment in its episode."""
+    coefficient: float = 0.0
+    """What the surrogate of each trained token is multiplied with: advantage / denominator."""
+    section_coefficients: list[float] = field(default_factory=list)
+    """What section credit adds to that, by token of `completion_ids`; empty without section credit."""
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether any trained token has a coefficient other than 0."""
+        return self.coefficient != 0 or any(self.section_coefficients)
 
 
 def check_segment(segment: Segment, where: str, vocab_size: int | None = None) -> None:
@@ -59,12 +72,20 @@ def check_episode(episode: Episode, vocab_size: int | None = None) -> None:
         raise ValueError(f"Episode {episode.id!r} is completed but holds no sampled token.")
 
 
-def episode_rows(episode: Episode, index: int) -> list[Row]:
-    """Rows of a checked episode, one for each of its segments that holds a sampled token."""
+def trained_segments(episode: Episode, credit: str) -> list[int]:
+    """Indices of the segments in the loss: those with a sampled token, or (`last_segment`) the last of the root's."""
+    # A context that a budget ended before the policy spoke holds none.
+    spoken = [index for index, segment in enumerate(episode.segments) if 1 in segment.sampled]
+    if credit != "last_segment" or not spoken:
+        return spoken
+    return [index for index in spoken if episode.task_of(index) == 0][-1:]
+
+
+def episode_rows(episode: Episode, index: int, credit: str = "episode") -> list[Row]:
+    """Rows of a checked episode, one for each of its trained segments."""
     rows: list[Row] = []
-    for segment in episode.segments:
-        if 1 not in segment.sampled:  # a context that a budget ended before the policy spoke
-            continue
+    for number in trained_segments(episode, credit):
+        segment = episode.segments[number]
         first = segment.sampled.index(1)
         end = len(segment.sampled) - segment.sampled[::-1].index(1)
         rows.append(
@@ -74,6 +95,7 @@ def episode_rows(episode: Episode, index: int) -> list[Row]:
                 completion_ids=segment.token_ids[first:end],
                 mask=segment.sampled[first:end],
                 logprobs=segment.logprobs[first:end],
+                segment=number,
             )
         )
     return rows
@@ -88,3 +110,14 @@ def pad_rows(rows: Sequence[Row], count: int, token_id: int) -> list[Row]:
         for _ in range(count - len(rows))
     ]
     return [*rows, *dummies]
+
+
+def coefficients_of(rows: Sequence[Row]) -> torch.Tensor:
+    """(R,) coefficients of the rows, or (R, C) of their completion tokens where section credit tells them apart."""
+    coefficients = torch.tensor([row.coefficient for row in rows], dtype=torch.float64)
+    if not any(row.section_coefficients for row in rows):
+        return coefficients
+    extra = torch.zeros(len(rows), max(len(row.completion_ids) for row in rows), dtype=torch.float64)
+    for values, row in zip(extra, rows, strict=True):
+        values[: len(row.section_coefficients)] = torch.tensor(row.section_coefficients, dtype=torch.float64)
+    return coefficients.unsqueeze(1) + extra

@@ -13,26 +13,31 @@ and those of `micro_batches.py`, which run the rows through the model.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from ...agents.episode import Episode
 from .config import EpisodeGRPOConfig
 from .episodes import (
+    EpisodeTerms,
     RewardShaping,
     Rollout,
+    episode_terms,
     final_rewards,
     gather_from_ranks,
-    in_loss,
     sample_episodes,
-    token_coefficients,
+    weighted_rows,
 )
 from .micro_batches import MicroBatchGRPOTrainer
 from .records import Record, rollout_metrics
-from .rows import PADDING, Row, episode_rows, pad_rows
+from .rows import Row, coefficients_of, pad_rows
+from .run_state import FinishRate, RunState, Stateful
+from .section_credit import SectionCredit
+from .section_shares import SectionShares
 
 _NOT_FOR_EPISODES = {
     "reward_funcs": "the reward is `Episode.reward`; use `shape_rewards` to change it",
@@ -58,7 +63,9 @@ class EpisodeGRPOTrainer(MicroBatchGRPOTrainer):
         train_dataset: Rows with at least a column `prompt` (the id of the task); the rollout is given whole rows.
         eval_dataset: Rows of the same kind.
         processing_class: The tokenizer; it pads, and decodes episodes for the table of completions.
-        shape_rewards: Replaces `Episode.reward` by rewards that may depend on the whole group.
+        shape_rewards: Replaces `Episode.reward` by rewards that may depend on the whole group; of several, each gets
+            what the one before it made. An evaluation leaves no trace in their state.
+        section_credit: An extra reward on stretches of an episode's tokens, besides `args.section_credit`.
         callbacks, optimizers, peft_config, quantization_config: As for `trl.GRPOTrainer`.
     """
 
@@ -73,7 +80,8 @@ class EpisodeGRPOTrainer(MicroBatchGRPOTrainer):
         *,
         eval_dataset: Any = None,
         processing_class: PreTrainedTokenizerBase | None = None,
-        shape_rewards: RewardShaping | None = None,
+        shape_rewards: RewardShaping | Sequence[RewardShaping] | None = None,
+        section_credit: SectionCredit | None = None,
         callbacks: list[Any] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
         peft_config: Any = None,
@@ -84,6 +92,14 @@ class EpisodeGRPOTrainer(MicroBatchGRPOTrainer):
             raise TypeError(f"EpisodeGRPOTrainer takes no {name!r}: {_NOT_FOR_EPISODES.get(name, 'unknown argument')}.")
         if not isinstance(args, EpisodeGRPOConfig):
             raise TypeError(f"args must be an EpisodeGRPOConfig, not a {type(args).__name__}.")
+        self.shapings: list[RewardShaping] = (
+            list(shape_rewards) if isinstance(shape_rewards, Sequence) else [shape_rewards] if shape_rewards else []
+        )
+        self._finish_rate = FinishRate()
+        parts: dict[str, Stateful] = {"finish_rate": self._finish_rate}
+        for number, shape in enumerate(self.shapings):
+            if isinstance(shape, Stateful):
+                parts[f"{number}/{type(shape).__name__}"] = shape
         super().__init__(
             model=model,
             reward_funcs=[episode_reward],
@@ -91,13 +107,13 @@ class EpisodeGRPOTrainer(MicroBatchGRPOTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
-            callbacks=callbacks,
+            callbacks=[*(callbacks or []), RunState(parts)],
             optimizers=optimizers,
             quantization_config=quantization_config,
             peft_config=peft_config,
         )
         self.rollout = rollout
-        self.shape_rewards = shape_rewards
+        self.section_credit = section_credit
         self._dataset_rows: list[Mapping[str, Any]] = []
         self._records: list[Record] = []
         self._coefficients: torch.Tensor | None = None
@@ -112,24 +128,24 @@ class EpisodeGRPOTrainer(MicroBatchGRPOTrainer):
         self._metrics[mode]["rollout/duration_s"].append(time.perf_counter() - started)
 
         group = self.num_generations if mode == "train" else self.num_generations_eval
-        rank = self.accelerator.process_index
-        rewards = final_rewards(episodes, self.shape_rewards, group, rank)
-        local = [Record.of(episode, reward) for episode, reward in zip(episodes, rewards, strict=True)]
+        rewards = self._rewards(episodes, group, mode)
+        local = [Record.of(e, reward, self.args.credit) for e, reward in zip(episodes, rewards, strict=True)]
         self._records = gather_from_ranks(local)
-        everyone = token_coefficients(self._records, self.args, group).tolist()
-        coefficients = everyone[rank * len(local) : (rank + 1) * len(local)]
-
-        rows = [
-            row
-            for index, episode in enumerate(episodes)
-            if in_loss(local[index], self.args) and (coefficients[index] != 0 or not self.args.drops_rows)
-            for row in episode_rows(episode, index)
-        ]
+        if mode == "train":
+            self._finish_rate.note(self._records)
+        masked = self._finish_rate.is_below(self.args.mask_unfinished_below)
+        everyone = episode_terms(self._records, self.args, group, mask_unfinished=masked)
+        first = self.accelerator.process_index * len(local)
+        rows, shares = [], SectionShares()
+        for index, episode in enumerate(episodes):
+            terms = everyone[first + index]
+            weighted = weighted_rows(episode, index, local[index], terms, self.args, self.section_credit)
+            shares.note(weighted, episode)
+            rows += [row for row in weighted if row.has_gradient or not self.args.drops_rows]
         rows = self._equalize(rows, mode)
-        self._coefficients = torch.tensor(
-            [0.0 if row.episode == PADDING else coefficients[row.episode] for row in rows], dtype=torch.float64
-        )
+        self._coefficients = coefficients_of(rows)
         self._log_rollout(episodes, mode)
+        self._log_loss(everyone, shares, group, mode)
         return (
             [row.prompt_ids for row in rows],
             [row.completion_ids for row in rows],
@@ -140,6 +156,18 @@ class EpisodeGRPOTrainer(MicroBatchGRPOTrainer):
             None,
             [],
         )
+
+    def _rewards(self, episodes: list[Episode], group: int, mode: str) -> list[float]:
+        """Reward of each local episode. Every rank shapes the episodes of all: their states remain the same."""
+        if not self.shapings:
+            return [episode.reward for episode in episodes]
+        stateful = [shape for shape in self.shapings if isinstance(shape, Stateful)] if mode == "eval" else []
+        before = [shape.state_dict() for shape in stateful]
+        rewards = final_rewards(gather_from_ranks(episodes), self.shapings, group, self.state.global_step)
+        for shape, state in zip(stateful, before, strict=True):
+            shape.load_state_dict(state)
+        first = self.accelerator.process_index * len(episodes)
+        return rewards[first : first + len(episodes)]
 
     def _equalize(self, rows: list[Row], mode: str) -> list[Row]:
         """Pad to equally many rows on every rank, a multiple of the slices that TRL will cut them into."""
@@ -156,11 +184,24 @@ class EpisodeGRPOTrainer(MicroBatchGRPOTrainer):
         if mode == "train":
             self.state.num_input_tokens_seen += sum(record.all_tokens for record in self._records)
         self._metrics[mode]["num_tokens"] = [self.state.num_input_tokens_seen]
-        for name, value in rollout_metrics(self._records, shaped=self.shape_rewards is not None).items():
+        for name, value in rollout_metrics(self._records, shaped=bool(self.shapings)).items():
             self._metrics[mode][name].append(value)
         if self.log_completions:
             self._pending_extra_logs["status"].extend(episode.status.value for episode in episodes)
             self._pending_extra_logs["stop_reason"].extend(episode.stop_reason for episode in episodes)
+
+    def _log_loss(self, terms: list[EpisodeTerms], shares: SectionShares, group: int, mode: str) -> None:
+        """What the gradient is made of, over all ranks."""
+        total = SectionShares()
+        for shares_of_rank in gather_from_ranks([shares]):
+            total += shares_of_rank
+        metrics = total.metrics()
+        silent = [not any(t.advantage for t in terms[i : i + group]) for i in range(0, len(terms), group)]
+        metrics["rollout/groups_without_signal"] = sum(silent) / len(silent)
+        if self.args.mask_unfinished_below is not None and self._finish_rate.value is not None:
+            metrics["rollout/finish_rate_running"] = self._finish_rate.value
+        for name, value in metrics.items():
+            self._metrics[mode][name].append(value)
 
     # ------------------------------------------------------------------ rows -> weighted advantages
 
@@ -179,9 +220,12 @@ class EpisodeGRPOTrainer(MicroBatchGRPOTrainer):
         # is positively homogeneous in the advantage, so a weight folded into it is a weight on the loss.
         total = output["num_items_in_batch"].clamp(min=1).double()
         advantages = (self._coefficients.to(total.device) * total).float()
-        output["advantages"] = advantages
+        if advantages.dim() == 2:  # TRL may have padded the completions further
+            advantages = functional.pad(advantages, (0, output["completion_ids"].size(1) - advantages.size(1)))
         if self.args.sampler_correction == "token_truncate":
-            output["advantages"] = advantages.unsqueeze(1) * self._truncated_ratio(output)
+            by_token = advantages if advantages.dim() == 2 else advantages.unsqueeze(1)
+            advantages = by_token * self._truncated_ratio(output)
+        output["advantages"] = advantages
         return output
 
     @torch.no_grad()

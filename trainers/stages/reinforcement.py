@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_callback import ExportableState
 
 from ...agents.agent import Agent
 from ...agents.episode import Episode
@@ -22,7 +19,7 @@ from ..grpo import EpisodeGRPOConfig, EpisodeGRPOTrainer
 from ..models import save_model
 from ..progress import Progress
 from ..recipe import GRPOTable, Recipe
-from ..rewards import LengthPenalty
+from ..rewards import SHAPINGS
 from ..training_log import TrainingLog
 from .supervised import last_checkpoint, quiet, trainer_config
 
@@ -101,19 +98,16 @@ def reinforce(
     from datasets import Dataset
 
     folder.mkdir(parents=True, exist_ok=True)
-    callbacks: list[TrainerCallback] = [TrainingLog(folder / "log.jsonl", what, progress, _COLUMNS)]
-    penalty = None
-    if table.length_penalty is not None:
-        penalty = LengthPenalty(**asdict(table.length_penalty))
-        callbacks.append(PenaltyState(penalty))
+    # Copies: some keep what they have seen, and ablations share the recipe.
+    shapings = [replace(shaping) for name in SHAPINGS if (shaping := getattr(table, name)) is not None]
     trainer = EpisodeGRPOTrainer(
         model=model,
         rollout=EngineRollout(recipe, tasks, agent, folder / "episodes", table.save_episodes_every),
         args=grpo_config(recipe, table, folder),
         train_dataset=Dataset.from_list([{"prompt": task.id, "index": i} for i, task in enumerate(tasks)]),
         processing_class=tokenizer,
-        shape_rewards=penalty,
-        callbacks=callbacks,
+        shape_rewards=shapings,
+        callbacks=[TrainingLog(folder / "log.jsonl", what, progress, _COLUMNS)],
     )
     quiet(trainer)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
@@ -129,21 +123,3 @@ def grpo_config(recipe: Recipe, table: GRPOTable, folder: Path) -> EpisodeGRPOCo
     options = _DEFAULTS | table.trainer | {"temperature": recipe.sampling.temperature}
     config: EpisodeGRPOConfig = trainer_config(EpisodeGRPOConfig, "grpo.trainer", recipe, options, folder)
     return config
-
-
-class PenaltyState(TrainerCallback, ExportableState):
-    """Keeps in every checkpoint whether the length penalty has begun: a resumed run goes on with the same reward."""
-
-    def __init__(self, penalty: LengthPenalty) -> None:
-        self._penalty = penalty
-
-    def state(self) -> dict[str, Any]:
-        """What the checkpoint keeps."""
-        return {"args": {}, "attributes": {"active": self._penalty.active}}
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Take over what the checkpoint kept."""
-        callbacks: Any = state.stateful_callbacks
-        kept = callbacks.get(type(self).__name__) if callbacks else None
-        if isinstance(kept, dict):
-            self._penalty.active = kept["attributes"]["active"]

@@ -14,7 +14,7 @@ from .tiny_grpo import make_trainer
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        *(("loss_type", name) for name in ("grpo", "bnpo", "dr_grpo", "sapo", "luspo")),
+        *(("loss_type", name) for name in ("grpo", "bnpo", "dr_grpo", "sapo", "luspo", "vespo")),
         ("loss_denominator", "segment"),
         ("sampler_correction", "sequence_mask"),
         ("scale_rewards", "other"),
@@ -29,6 +29,16 @@ from .tiny_grpo import make_trainer
         ("use_transformers_continuous_batching", True),
         ("max_tool_calling_iterations", 3),
         ("remove_unused_columns", True),
+        ("credit", "segment"),
+        ("mask_unfinished_below", 0.0),
+        ("mask_unfinished_below", 1.5),
+        ("section_credit", {"wordy": 1.0}),
+        ("section_credit", {"failed_call": -1.0}),
+        ("section_credit", {"failed_call": "much"}),
+        ("section_credit", "failed_call"),
+        ("section_credit", {"long_section": 1.0}),
+        ("section_limits", {"think": 5}),
+        ("section_credit_range", (1.0, 1.0)),
         ("token_budget", 0),
         ("sampler_clip", 0.0),
     ],
@@ -37,6 +47,18 @@ def test_rejects(tmp_path: Path, option: str, value: Any) -> None:
     with pytest.raises(ValueError, match=option) as caught:
         EpisodeGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **{option: value})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("limits", [{"thought": 5}, {"think": -1}])
+def test_rejects_limits_of_what_is_no_section(tmp_path: Path, limits: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="section_limits"):
+        EpisodeGRPOConfig(
+            output_dir=str(tmp_path),
+            use_cpu=True,
+            bf16=False,
+            section_credit={"long_section": 0.1},
+            section_limits=limits,
+        )
 
 
 def test_defaults_centre_only_and_weigh_prompts(tmp_path: Path) -> None:
@@ -65,5 +87,5 @@ def test_rows_with_a_gradient_of_their_own_are_not_dropped(tmp_path: Path) -> No
 
 
 def test_builds_every_loss_that_fits(tmp_path: Path) -> None:
-    for loss in ("dapo", "cispo", "vespo"):
+    for loss in ("dapo", "cispo"):
         make_trainer(tmp_path, loss_type=loss, epsilon_high=5.0).train()

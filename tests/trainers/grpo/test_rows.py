@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from forethought.agents.episode import Episode, Segment, Status
+from forethought.agents.episode import Episode, Segment, SegmentKind, Status
 from forethought.trainers.grpo.batches import cut, select_rows
 from forethought.trainers.grpo.forward import IGNORED, LeftAligned
-from forethought.trainers.grpo.rows import PADDING, check_episode, episode_rows, pad_rows
+from forethought.trainers.grpo.rows import PADDING, check_episode, episode_rows, pad_rows, trained_segments
 
 
 def _episode(*segments: Segment, **fields: Any) -> Episode:
@@ -29,6 +29,17 @@ def test_a_row_splits_at_the_first_sampled_token_and_ends_at_the_last() -> None:
     assert (first.prompt_ids, first.completion_ids) == ([5, 6], [7, 8, 9])
     assert (first.mask, first.logprobs, first.episode) == ([1, 0, 1], [-1, 0, -2], 3)
     assert (second.prompt_ids, second.completion_ids) == ([5], [6])
+
+
+def test_the_last_segment_is_the_last_of_the_episodes_own_contexts_that_spoke() -> None:
+    episode = _episode(*(_segment([5, 6], [0, 1]) for _ in range(4)), _segment([5, 6], [0, 0]))
+    for segment, kind, parent in zip(
+        episode.segments[1:], ("sub_call", "after_summary", "sub_call", "trimmed"), (0, 0, 2, 2), strict=True
+    ):
+        segment.kind, segment.parent = SegmentKind(kind), (parent, 2)
+    assert trained_segments(episode, "episode") == [0, 1, 2, 3]
+    assert trained_segments(episode, "last_segment") == [2]
+    assert [row.segment for row in episode_rows(episode, 0, "last_segment")] == [2]
 
 
 def test_padding_rows_train_nothing() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 
-from forethought.agents.episode import Episode, Status, Turn
+from forethought.agents.episode import Episode, SectionSpan, Segment, SegmentKind, Status, Turn
 from forethought.envs.tools import CallResult
 
 from .tiny_grpo import FakeRollout, distance, make_episode, make_trainer, one_gradient, reference_gradient
@@ -33,7 +33,7 @@ def test_the_rollout_must_return_one_episode_per_row(tmp_path: Path) -> None:
 def test_shaped_rewards_see_whole_groups_and_are_trained_on(tmp_path: Path) -> None:
     seen: list[list[str]] = []
 
-    def shape(episodes: list[Episode], group: int) -> list[float]:
+    def shape(episodes: list[Episode], group: int, step: int) -> list[float]:
         seen.append([episode.id for episode in episodes])
         assert group == 4
         return [e.reward - 0.01 * e.sampled_tokens() for e in episodes]
@@ -46,10 +46,29 @@ def test_shaped_rewards_see_whole_groups_and_are_trained_on(tmp_path: Path) -> N
     assert distance(gradient, reference_gradient(episodes, 4, "prompt")) < 1e-5
 
 
+def test_rewards_are_shaped_one_upon_the_other(tmp_path: Path) -> None:
+    steps: list[int] = []
+
+    def double(episodes: list[Episode], group: int, step: int) -> list[float]:
+        steps.append(step)
+        return [2 * e.reward for e in episodes]
+
+    def add(episodes: list[Episode], group: int, step: int) -> list[float]:
+        return [e.reward + 1 - e.sampled_tokens() / 10 for e in episodes]
+
+    rollout = FakeRollout()
+    trainer = make_trainer(tmp_path, rollout, shape_rewards=[double, add], max_steps=2)
+    trainer.train()
+    assert steps == [0, 1]
+    expected = sum(2 * e.reward + 1 - e.sampled_tokens() / 10 for e in rollout.episodes) / 8
+    assert trainer.state.log_history[1]["reward"] == pytest.approx(expected, abs=1e-6)
+    assert trainer.state.log_history[1]["rewards/unshaped/mean"] == sum(e.reward for e in rollout.episodes) / 8
+
+
 @pytest.mark.parametrize(("shaped", "message"), [([1.0], "1 rewards for 8"), ([float("nan")] * 8, "finite")])
 def test_bad_shaped_rewards_are_rejected(tmp_path: Path, shaped: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_trainer(tmp_path, shape_rewards=lambda episodes, group: shaped).train()
+        make_trainer(tmp_path, shape_rewards=lambda episodes, group, step: shaped).train()
 
 
 def test_metrics_describe_episodes(tmp_path: Path) -> None:
@@ -87,6 +106,67 @@ def test_metrics_describe_episodes(tmp_path: Path) -> None:
     }
     assert {name: log.get(name) for name in expected} == pytest.approx(expected)
     assert {"loss", "grad_norm", "entropy", "step_time", "clip_ratio/region_mean", "rollout/duration_s"} <= log.keys()
+
+
+def test_metrics_say_where_the_gradient_goes(tmp_path: Path) -> None:
+    """Group 0: two episodes with a summary, one right; group 1: nothing to learn from; a fault is in none of it."""
+
+    def make(row: Any, place: int, step: int) -> Episode:
+        episode = make_episode(place, reward=[1.0, 0.0, 0.5, 0.0][place] if place < 4 else 0.5, segments=1)
+        root = episode.segments[0] = Segment()
+        root.give([3, 4])
+        root.append_sampled([5] * 10, [-1.0] * 10)  # a plan of 2, a think section of 5, 3 besides
+        root.sections = [SectionSpan("plan", 2, 4), SectionSpan("think", 4, 9)]
+        if place < 2:
+            root.append_sampled([6] * 4, [-1.0] * 4)
+            root.sections.append(SectionSpan("summary", 12, 16))
+            after = Segment(kind=SegmentKind.AFTER_SUMMARY, parent=(0, 16))
+            after.give([3, 4])
+            after.append_sampled([7] * 2, [-1.0] * 2)
+            after.sections = [SectionSpan("answer", 2, 4)]
+            episode.segments.append(after)
+        call = CallResult(name="ask", arguments={}, model="big")
+        episode.turns = [Turn(text="", observation="", segment=0, start=2, end=12, calls=[call] * (place % 2))]
+        episode.scores = {"correct": float(episode.reward == 1.0)}
+        episode.status = Status.FAULT if place == 3 else Status.COMPLETED
+        return episode
+
+    def log(**options: Any) -> dict[str, float]:
+        trainer = make_trainer(tmp_path, FakeRollout(make), **options)
+        trainer.train()
+        logged: dict[str, float] = trainer.state.log_history[0]
+        return logged
+
+    # Trained tokens: 16, 16, 10 in group 0, 10 each in group 1. Advantages in group 0: .5, -.5, 0.
+    expected = {
+        "section_tokens/plan": 14 / 82,
+        "section_tokens/think": 35 / 82,
+        "section_tokens/summary": 8 / 82,
+        "section_tokens/answer": 4 / 82,
+        "section_tokens/call": 0,
+        "section_tokens/other": 21 / 82,
+        "section_weight/plan": 2 / 16,
+        "section_weight/think": 5 / 16,
+        "section_weight/summary": 4 / 16,
+        "section_weight/answer": 2 / 16,
+        "section_weight/call": 0,
+        "section_weight/other": 3 / 16,
+        "rollout/groups_without_signal": 0.5,
+        "rollout/p_summary": 2 / 7,
+        "rollout/p_success_given_summary": 1 / 2,
+        "rollout/segments_mean": 9 / 7,
+        "rollout/segments_max": 2,
+        "rollout/sub_calls_mean": 3 / 7,
+        "rollout/finish_rate": 1,
+    }
+    logged = log()
+    assert {name: logged.get(name) for name in expected} == pytest.approx(expected)
+    # A penalty of .5 on the think tokens of the one success makes .5 - .5 of their advantage.
+    credited = log(section_credit={"long_section": 0.5}, section_limits={"think": 0}, section_credit_range=(0.5, 1.0))
+    assert credited["section_weight/think"] == pytest.approx(2.5 / (16 - 2.5))
+    assert credited["section_weight/summary"] == pytest.approx(4 / (16 - 2.5))
+    last = log(credit="last_segment")
+    assert last["section_tokens/summary"] == last["section_weight/summary"] == 0
 
 
 def test_the_table_of_completions_has_one_row_per_episode(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

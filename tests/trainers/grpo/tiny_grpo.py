@@ -53,7 +53,9 @@ def make_episode(key: int, *, reward: float | None = None, segments: int | None 
     rng = random.Random(key)
     episode = Episode(id=f"{key}/0", task_id=str(key), attempt=0, env={}, task={}, seed=key)
     for index in range(rng.randint(1, 4) if segments is None else segments):
-        segment = Segment(kind=SegmentKind.ROOT if index == 0 else SegmentKind.AFTER_SUMMARY)
+        segment = Segment()
+        if index:
+            segment.kind, segment.parent = SegmentKind.AFTER_SUMMARY, (index - 1, len(episode.segments[-1].token_ids))
         segment.give(_ids(rng, 2, 9))
         for _ in range(rng.randint(1, 3)):
             sampled = _ids(rng, 1, 6)
@@ -114,6 +116,7 @@ def make_trainer(
     *,
     model: Any = None,
     shape_rewards: Any = None,
+    section_credit_hook: Any = None,
     callbacks: Sequence[Any] = (),
     prompts: int = 24,
     **options: Any,
@@ -144,6 +147,7 @@ def make_trainer(
         train_dataset=Dataset.from_list([{"prompt": f"task-{i}", "level": i % 5} for i in range(prompts)]),
         processing_class=make_tokenizer(),
         shape_rewards=shape_rewards,
+        section_credit=section_credit_hook,
         callbacks=list(callbacks),
     )
 
@@ -172,10 +176,23 @@ def reference_gradient(
     mask_unfinished: bool = False,
     weigh: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
     model: Any = None,
+    samples: Callable[[Episode], int] = lambda episode: 1,
+    trained: Callable[[Episode], Sequence[int]] = lambda episode: range(len(episode.segments)),
+    extra: Callable[[Episode, int], Sequence[float]] | None = None,
 ) -> torch.Tensor:
     """Gradient of the loss, written out with one forward pass per segment and plain loops.
 
-    `weigh(trainer's, sampler's log-probabilities)` gives an extra weight per token.
+    Args:
+        episodes: Group by group.
+        group: Episodes per group.
+        denominator: Name of the denominator.
+        constant: Its C.
+        mask_unfinished: Leave truncated episodes out of the loss.
+        weigh: (trainer's, sampler's log-probabilities) give an extra weight per token.
+        model: What is differentiated.
+        samples: How many samples an episode is in the mean of its group.
+        trained: Which segments of an episode are in the loss.
+        extra: What is added to the advantage of each token of a segment.
     """
     model = make_model() if model is None else model
     model.zero_grad()
@@ -184,6 +201,9 @@ def reference_gradient(
     def live(episode: Episode) -> bool:
         return not (episode.status is Status.FAULT or (mask_unfinished and episode.status is Status.TRUNCATED))
 
+    def tokens(episode: Episode) -> int:
+        return sum(sum(episode.segments[index].sampled) for index in trained(episode))
+
     all_live = [e for e in episodes if live(e)]
     live_prompts = sum(any(live(e) for e in members) for members in groups)
     for members in groups:
@@ -191,19 +211,24 @@ def reference_gradient(
         for episode in members:
             if not live(episode):
                 continue
-            advantage = episode.reward - sum(e.reward for e in counted) / len(counted)
+            mean = sum(samples(e) * e.reward for e in counted) / sum(map(samples, counted))
+            advantage = episode.reward - mean
             divisor = {
-                "prompt": live_prompts * sum(e.sampled_tokens() for e in members if live(e)),
-                "token": sum(e.sampled_tokens() for e in all_live),
-                "episode": len(all_live) * episode.sampled_tokens(),
+                "prompt": live_prompts * sum(tokens(e) for e in members if live(e)),
+                "token": sum(tokens(e) for e in all_live),
+                "episode": len(all_live) * tokens(episode),
                 "constant": len(all_live) * constant,
             }[denominator]
-            for segment in episode.segments:
+            for index in trained(episode):
+                segment = episode.segments[index]
                 logprobs = segment_logprobs(model, segment)
+                advantages = torch.full((len(segment.token_ids),), advantage)
+                if extra is not None:
+                    advantages = advantages + torch.tensor(extra(episode, index))
                 sampled = torch.tensor(segment.sampled[1:], dtype=torch.float32)
                 if weigh is not None:
                     sampled = sampled * weigh(logprobs.detach(), torch.tensor(segment.logprobs[1:]))
-                torch.autograd.backward(-(advantage / divisor) * (logprobs * sampled).sum())
+                torch.autograd.backward(-(advantages[1:] / divisor * logprobs * sampled).sum())
     return flat_gradient(model)
 
 
