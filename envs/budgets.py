@@ -23,12 +23,16 @@ class Budget:
     """Calls to sub-models in one turn."""
     depth: int = 1
     """How deep calls to sub-models may nest; with 1 a sub-model cannot ask in its turn."""
+    repeats: int | None = 8
+    """How often the same call may give the same answer; then the episode ends as a `loop`."""
 
     def __post_init__(self) -> None:
         for name in ("turns", "tool_calls", "sampled_tokens", "seconds", "sub_calls", "width", "depth"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"budget {name!r} must be greater than 0 or None, found {value!r}")
+        if self.repeats is not None and self.repeats < 2:
+            raise ValueError(f"budget 'repeats' must be 2 or more, or None, found {self.repeats!r}")
 
 
 @dataclass(slots=True)

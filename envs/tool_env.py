@@ -17,6 +17,7 @@ from gymnasium.error import ResetNeeded
 from . import background_loop
 from .budgets import Budget, Usage
 from .instructions import protocol_rules
+from .loops import LoopDetector
 from .protocol import Call, Codec, Mode, ParsedTurn, Plan, Spelling, codec_for, parse_tokens, parse_turn
 from .spaces import AnyText
 from .summaries import check_summary
@@ -128,6 +129,7 @@ class ToolEnv(gymnasium.Env[str, str]):
         """What the episode has used so far."""
         self._transcript: list[str] = []
         self._started = 0.0
+        self._loops = LoopDetector(None)
         self._done = True
 
     @abstractmethod
@@ -201,6 +203,7 @@ class ToolEnv(gymnasium.Env[str, str]):
         self._plan = None
         self.usage = Usage(parent=None if self.parent is None else self.parent.usage)
         self.asked = self.asked_in_turn = 0
+        self._loops = LoopDetector(self.budget.repeats)
         self._done = False
         self._transcript = []
         self._started = self.clock() if self.parent is None else self.parent._started
@@ -331,6 +334,8 @@ class ToolEnv(gymnasium.Env[str, str]):
                 observation = self.codec.write_restart(self.opening, plan, turn.summary)
         seconds = 0.0 if self.budget.seconds is None else self.clock() - self._started
         stop = usage.exceeded(self.budget, seconds)
+        if self._loops.closes(results):
+            stop = stop or "loop"
         terminated = answer is not None and stop is None
         if stop is None:
             stop = "answered" if terminated else usage.exhausted(self.budget)

@@ -278,3 +278,18 @@ def test_a_tool_that_would_wait_for_itself_is_told_so() -> None:
     env = DrawerEnv(extra_tools=[nested])
     env.reset(seed=0)
     assert "use `await env.step_async(...)`" in env.step(turn(Call("nested", {})))[0]
+
+
+def test_a_loop_ends_the_episode() -> None:
+    env = DrawerEnv(budget={"repeats": 3})
+    env.reset(options={"task": 0})
+    stops = [env.step(turn(look(1), look(number)))[4]["stop_reason"] for number in (5, 6, 7)]
+    assert stops == [None, None, "loop"]
+    env.reset(options={"task": 0})
+    assert [env.step(turn(look(n)))[4]["stop_reason"] for n in (1, 2, 1, 2)] == [None] * 4, "a new episode, other calls"
+
+
+@pytest.mark.parametrize("repeats", [1, 0])
+def test_it_takes_two_to_loop(repeats: int) -> None:
+    with pytest.raises(ValueError, match="'repeats' must be 2 or more, or None"):
+        Budget(repeats=repeats)
