@@ -23,5 +23,5 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet torch==$$(sed -n 's/^torch==//p' constraints.txt)
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[search,train,docker,server,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[search,train,docker,remote,e2b,server,dev]'
 	touch $@

@@ -8,12 +8,14 @@ from .sandbox import Limits, RunResult, RunStatus, Sandbox, SandboxUsageError, S
 if TYPE_CHECKING:
     from .docker_backend import DockerSandbox
     from .embedded import EmbeddedSandbox
+    from .remote import RemoteSandbox
 
 __all__ = [
     "DockerSandbox",
     "EmbeddedSandbox",
     "InfrastructureFault",
     "Limits",
+    "RemoteSandbox",
     "RunResult",
     "RunStatus",
     "Sandbox",
@@ -24,7 +26,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded on use: it needs Linux's modules, which other platforms lack.
+    # Loaded on use: they need Linux's modules, or an extra, which others lack.
     if name == "DockerSandbox":
         from .docker_backend import DockerSandbox
 
@@ -33,4 +35,8 @@ def __getattr__(name: str) -> Any:
         from .embedded import EmbeddedSandbox
 
         return EmbeddedSandbox
+    if name == "RemoteSandbox":
+        from .remote import RemoteSandbox
+
+        return RemoteSandbox
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

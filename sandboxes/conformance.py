@@ -452,6 +452,23 @@ class SandboxConformance:
             with pytest.raises(SandboxUsageError, match="closed"):
                 await use
 
+    @pytest.mark.parametrize("code", ["import time; time.sleep(30)", UNSTOPPABLE, "while True: print('x' * 1000)"])
+    async def test_closing_ends_what_runs(self, sandbox: Sandbox, code: str) -> None:
+        for pause in (0.0, 0.05, 0.31):
+            session = await sandbox.open()
+            running = asyncio.ensure_future(session.run_cell(code, timeout=0.3))
+            await asyncio.sleep(pause)
+            await session.close()
+            try:
+                result = await asyncio.wait_for(running, 5)
+            except SandboxUsageError as error:
+                assert "closed" in str(error)
+            else:
+                assert result.status is not RunStatus.OK
+        other = await sandbox.open()
+        assert (await other.run_cell("1")).value == "1"
+        await other.close()
+
     async def test_the_sandbox_describes_what_holds(self, sandbox: Sandbox) -> None:
         about = sandbox.describe()
         assert about["backend"] and all(isinstance(value, str) for value in about.values())

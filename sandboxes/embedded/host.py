@@ -8,6 +8,7 @@ import json
 import math
 import os
 import random
+import select
 import socket
 import subprocess
 import sys
@@ -145,10 +146,11 @@ class Template:
     def alive(self) -> bool:
         """Whether it still listens."""
         try:
-            return bool(self.channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            return True
-        except OSError:
+            poll = select.poll()
+            poll.register(self.channel, select.POLLIN)
+            # A socket with a time limit waits for it in spite of MSG_DONTWAIT: only what is there is looked at.
+            return not poll.poll(0) or bool(self.channel.recv(1, socket.MSG_PEEK))
+        except (OSError, ValueError):
             return False
 
     def session(self) -> Machine:
@@ -216,6 +218,7 @@ class Template:
             group if owned else None,
             folder if owned else None,
             user,
+            self.alive,
         )
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors.values()))
         try:
@@ -231,8 +234,11 @@ class Template:
                 os.close(descriptor)
         return machine
 
-    def close(self) -> None:
-        """End it; the supervisor removes what is left and ends too. Blocks."""
+    def close(self) -> bool:
+        """End it; the supervisor removes what is left and ends too. Blocks.
+
+        Says whether nothing is left: the groups of sessions that outlive it hold its own. It may be asked again.
+        """
         self.channel.close()
         try:
             self.process.wait(15)
@@ -240,12 +246,14 @@ class Template:
             self.process.kill()
             self.process.wait()
         # The supervisor has done so, unless it was killed itself.
-        _clean(self.groups, self.folder)
+        return _clean(self.groups, self.folder)
 
 
-def _clean(groups: Groups, folder: str | None) -> None:
-    for base in set(groups.bases.values()):
+def _clean(groups: Groups, folder: str | None) -> bool:
+    bases = set(groups.bases.values())
+    for base in bases:
         with contextlib.suppress(OSError):
             base.rmdir()
     if folder is not None:
         erase(folder)
+    return not any(base.exists() for base in bases)

@@ -44,6 +44,8 @@ class Machine:
     """On the host, where there are no namespaces."""
     user: int | None = None
     """As whom the host must touch the session's files."""
+    template_lives: Callable[[], bool] = lambda: True
+    """Whether what forked it, and takes it along when it dies, is still there."""
 
     handle: int | None = None
     process: int = 0
@@ -68,6 +70,7 @@ class Machine:
         self._frame = bytearray()
         self._ending = threading.Lock()
         self._epoll = select.epoll()
+        self._waiting: list[Callable[[], None]] = []
         self._sinks: dict[int, Callable[[], None]] = {
             self.out: lambda: self._read(self.out, self.stdout),
             self.err: lambda: self._read(self.err, self.stderr),
@@ -93,15 +96,15 @@ class Machine:
     async def wait(self, done: Callable[[], bool], seconds: float) -> bool:
         """Take things in until something holds; False when the time is over first."""
         self.pump()
-        if done():
-            return True
+        if done() or self.released:
+            return done()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bool] = loop.create_future()
 
         def woken() -> None:
             self.pump()
-            if done() and not future.done():
-                future.set_result(True)
+            if (done() or self.released) and not future.done():
+                future.set_result(done())
 
         def late() -> None:
             if not future.done():
@@ -110,11 +113,19 @@ class Machine:
         timer = loop.call_later(max(0.0, seconds), late)
         watched = self._epoll.fileno()
         loop.add_reader(watched, woken)
+
+        def give_up() -> None:
+            loop.remove_reader(watched)
+            woken()
+
+        self._waiting.append(give_up)
         try:
             return await future
         finally:
-            loop.remove_reader(watched)
+            self._waiting.remove(give_up)
             timer.cancel()
+            if not self.released:
+                loop.remove_reader(watched)
 
     def _forget(self, descriptor: int) -> None:
         if self._sinks.pop(descriptor, None) is not None:
@@ -279,7 +290,10 @@ class Machine:
         with self._ending:
             if self.released:
                 return
-            self.released = True
+            self.released = self.gone = True
+        # Whoever still waits here (a run whose session is closed) must not wait for a descriptor of somebody else.
+        for give_up in self._waiting:
+            give_up()
         self._epoll.close()
         for descriptor in (self.out, self.err, *self.sent, *([] if self.handle is None else [self.handle])):
             os.close(descriptor)

@@ -77,6 +77,8 @@ class EmbeddedSandbox:
         self._python, self._preload, self._spare_count = python, tuple(preload), spares
         self._tiers = TIERS if require == "any" else (require,)
         self._template: Template | None = None
+        self._dead: list[Template] = []
+        """Templates that died, some of whose sessions may still be there."""
         self._about: dict[str, str] = {"backend": "embedded", "tier": "not started"}
         self._closed = False
         self._starting = threading.Lock()
@@ -134,7 +136,9 @@ class EmbeddedSandbox:
                 machine.kill()
                 self.bury(machine)
                 raise
-            if ready and machine.ready and not machine.finished():
+            # What died while it waited is no session: the first run would be blamed for it.
+            dead = machine.broken or machine.gone or machine.report is not None or machine.finished()
+            if ready and machine.ready and not dead:
                 return machine
             machine.kill()
             failure = machine.failure or machine.stderr.text()[0]
@@ -169,7 +173,7 @@ class EmbeddedSandbox:
             if self._template is not dead:
                 return
             self._template = None
-        dead.close()
+        self._dead = [template for template in (*self._dead, dead) if not template.close()]
         self._start()
 
     def _refill(self) -> None:
@@ -234,8 +238,8 @@ class EmbeddedSandbox:
         for machine in machines:
             await machine.end()
             machine.release()
-        if template is not None:
-            await asyncio.to_thread(template.close)
+        for one in (*self._dead, *([] if template is None else [template])):
+            await asyncio.to_thread(one.close)
 
 
 def _allow_descriptors() -> None:

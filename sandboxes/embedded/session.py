@@ -51,6 +51,8 @@ class EmbeddedSession:
         self._account = Account(self._limits, machine)
         self._watched: Watched | None = None
         self._ended = False
+        self._blamed = False
+        """Whether somebody has been told why it ended."""
 
     async def run_cell(self, code: str, *, timeout: float | None = None) -> RunResult:
         """See `Session.run_cell`."""
@@ -58,7 +60,7 @@ class EmbeddedSession:
             self._check_open()
             machine = self._machine
             if self._is_over():
-                return RunResult(status=RunStatus.KILLED, error=_ENDED, alive=False)
+                return await self._innocent(machine, RunResult(status=RunStatus.KILLED, error=_ENDED, alive=False))
             source = code.encode("utf-8", "surrogatepass")
             if len(source) > MAX_SOURCE:
                 error = f"the code has {len(source)} bytes, more than {MAX_SOURCE}"
@@ -83,7 +85,24 @@ class EmbeddedSession:
                 self._ended = True
                 machine.kill()
             self._drain(machine)
-            return self._account.of_cell(late=late, alive=not self._ended, began=began)
+            result = self._account.of_cell(late=late, alive=not self._ended, began=began)
+            return await self._innocent(machine, result)
+
+    async def _innocent(self, machine: Machine, result: RunResult) -> RunResult:
+        """The result, unless the session died with its template: no code in a session can reach that.
+
+        Raises:
+            SandboxUnavailable: it did. Asked again, the session has ended like any other.
+        """
+        if result.status is RunStatus.KILLED and not result.alive and not self._closed and not self._blamed:
+            if machine.report is None:
+                await asyncio.sleep(0.02)  # Of the two, the session may be seen to end first.
+            self._ended = self._blamed = True
+            if not machine.template_lives():
+                raise SandboxUnavailable(
+                    "the warm template of the sandbox died, and the session with it: open a new one"
+                )
+        return result
 
     async def _interrupt(self, machine: Machine) -> None:
         machine.synced = False
@@ -124,7 +143,7 @@ class EmbeddedSession:
             self._check_open()
             machine = self._machine
             if self._is_over():
-                return RunResult(status=RunStatus.KILLED, error=_ENDED, alive=False)
+                return await self._innocent(machine, RunResult(status=RunStatus.KILLED, error=_ENDED, alive=False))
             size = sum(len(word.encode("utf-8", "surrogatepass")) for word in (*words, *settings, *settings.values()))
             if size > MAX_ARGUMENTS:
                 error = f"the arguments have {size} bytes, more than {MAX_ARGUMENTS}"
@@ -140,7 +159,8 @@ class EmbeddedSession:
                 self._drain(program)
                 await program.end()
                 late = late and program.report is None
-                return self._account.of_program(program, late=late, alive=not self._is_over(), began=began)
+                result = self._account.of_program(program, late=late, alive=not self._is_over(), began=began)
+                return await self._innocent(machine, result)
             finally:
                 self._programs = []
                 program.kill()

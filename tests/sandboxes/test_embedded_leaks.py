@@ -168,6 +168,71 @@ async def test_a_template_that_dies_is_replaced() -> None:
     await sandbox.close()
 
 
+async def test_a_spare_that_was_killed_is_not_handed_out() -> None:
+    sandbox = await started("namespaces", spares=3)
+    assert (await (await sandbox.open()).run_cell("1")).value == "1"
+    await asyncio.sleep(0.3)
+    for process in descendants(os.getpid()):
+        if not descendants(process):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)  # The interpreters: nothing is below them.
+    await asyncio.sleep(0.1)
+    for _ in range(3):
+        assert (await (await sandbox.open()).run_cell("2")).value == "2"
+    await sandbox.close()
+
+
+async def test_templates_that_die_leave_no_control_groups() -> None:
+    kept_groups = groups_of(os.getpid())
+    sandbox = await started("namespaces", spares=2)
+    sessions = []
+    for _ in range(3):
+        sessions.append(await sandbox.open())
+        assert sandbox._template is not None
+        sandbox._template.process.kill()
+        await asyncio.sleep(0.1)
+    assert (await (await sandbox.open()).run_cell("2")).value == "2"
+    await sandbox.close()
+    assert groups_of(os.getpid()) == kept_groups
+
+
+async def test_a_session_that_dies_with_its_template_is_not_the_codes_doing() -> None:
+    sandbox = await started("namespaces", spares=1)
+    idle, busy = await sandbox.open(), await sandbox.open()
+    running = asyncio.ensure_future(busy.run_cell("import time; time.sleep(5)"))
+    await asyncio.sleep(0.2)
+    assert sandbox._template is not None
+    sandbox._template.process.kill()
+    with pytest.raises(SandboxUnavailable, match="template"):
+        await asyncio.wait_for(running, 4)
+    with pytest.raises(SandboxUnavailable, match="template"):
+        await idle.run_cell("1")
+    for session in (idle, busy):
+        assert (await session.run_cell("1")).status is RunStatus.KILLED
+        await session.reset()
+        assert (await session.run_cell("1")).value == "1"
+        assert (await session.run_cell("import os; os._exit(0)")).status is RunStatus.KILLED
+    await sandbox.close()
+
+
+async def test_a_run_whose_machine_is_taken_away_ends() -> None:
+    """As when a session is closed in the moment in which its run is out of time."""
+    sandbox = await started("namespaces", spares=1)
+    session = await sandbox.open()
+    running = asyncio.ensure_future(session.run_cell("import time; time.sleep(30)"))
+    await asyncio.sleep(0.1)
+    await session._machine.wait(lambda: session._machine.handle is not None, 1)
+    session._machine.kill()
+    while not session._machine.finished():
+        time.sleep(0.001)  # The loop is not asked: the run has not seen yet that it ended.
+    session._machine.release()
+    result = await asyncio.wait_for(running, 5)
+    assert result.status is RunStatus.KILLED and not result.alive
+    await session.close()
+    assert (await (await sandbox.open()).run_cell("2")).value == "2"
+    await sandbox.close()
+
+
 async def test_two_hundred_sessions_at_once() -> None:
     sandbox = await started("namespaces", Limits(memory_bytes=64 * 2**20), spares=8)
     sessions = await asyncio.gather(*(sandbox.open() for _ in range(200)))
