@@ -25,7 +25,6 @@ METRICS = {
     "Spearman of tokens and difficulty": "calibration.spearman_difficulty",
     "tokens per unit of difficulty": "calibration.slope",
     "thinking on easy tasks over the oracle's": "calibration.think_over_ratio",
-    "plans carried out": "scores.followed",
     "sampled tokens": "tokens.sampled",
     "format errors": "format_error_rate",
 }
@@ -62,9 +61,18 @@ def collect(recipe: Recipe, folders: list[Path]) -> dict[str, dict[str, dict[str
         for run in runs:
             paths = [folder / "eval" / slug(evaluation.name) / slug(run) / "report_card.json" for folder in folders]
             cards = [json.loads(path.read_text("utf-8")) for path in paths]
-            values = {name: [read(card, key) for card in cards] for name, key in METRICS.items()}
+            values = {name: [read(card, key) for card in cards] for name, key in metrics_of(cards).items()}
             results.setdefault(evaluation.name, {})[run] = values
     return results
+
+
+def metrics_of(cards: list[dict[str, Any]]) -> dict[str, str]:
+    """The metrics of every run, the environment's scores, and the traits that show."""
+    keys = dict.fromkeys(f"scores.{name}" for card in cards for name in card["scores"] if name != "correct")
+    keys |= dict.fromkeys(
+        f"traits.{trait}.{name}" for card in cards for trait, values in card["traits"].items() for name in values
+    )
+    return METRICS | {key.partition(".")[2].replace(".", ": ").replace("_", " "): key for key in keys}
 
 
 def read(card: dict[str, Any], key: str) -> float | None:
@@ -79,8 +87,10 @@ def table(results: dict[str, dict[str, dict[str, list[float | None]]]]) -> str:
     lines = []
     for evaluation, runs in results.items():
         lines += [f"**{evaluation}**", "", f"| | {' | '.join(runs)} |", f"|---|{'---|' * len(runs)}"]
-        for metric in METRICS:
-            lines.append(f"| {metric} | {' | '.join(cell(values[metric]) for values in runs.values())} |")
+        for metric in dict.fromkeys(metric for values in runs.values() for metric in values):
+            cells = [cell(values.get(metric, [])) for values in runs.values()]
+            if any(text.strip("-0.± ()to") for text in cells):
+                lines.append(f"| {metric} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
 
