@@ -7,8 +7,11 @@ import gymnasium
 _ENTRY_POINTS = {
     "forethought/Code-v0": "forethought.envs.code.env:CodeEnv",
     "forethought/Delegate-v0": "forethought.envs.delegate.env:DelegateEnv",
+    "forethought/Detour-v0": "forethought.envs.detour.env:DetourEnv",
+    "forethought/FanOut-v0": "forethought.envs.fan_out.env:FanOutEnv",
     "forethought/Pointer-v0": "forethought.envs.pointer.env:PointerEnv",
     "forethought/Search-v0": "forethought.envs.search.env:SearchEnv",
+    "forethought/Stream-v0": "forethought.envs.stream.env:StreamEnv",
 }
 
 

@@ -56,7 +56,11 @@ def load_model(path: str | Path, dtype: str = "auto") -> tuple[PreTrainedModel, 
     from transformers import AutoTokenizer
 
     with loading(path):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(str(path), padding_side="left")
+        # Some architectures (qwen2) would get a tokenizer class of their own, whatever was saved.
+        words = WordTokenizer.from_model_folder(Path(path)) if (Path(path) / "tokenizer.json").exists() else None
+        tokenizer: PreTrainedTokenizerBase = (
+            AutoTokenizer.from_pretrained(str(path), padding_side="left") if words is None else words.to_transformers()
+        )
     return load_weights(path, dtype), tokenizer
 
 

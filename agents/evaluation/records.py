@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass
 
 from ...envs.protocol.turn import SectionKind
-from ..episode import Episode, SegmentKind, Status
+from ..episode import Episode, Status
+from ..tree import critical_path
 from .traits import Ratio, measure_traits
 
 _MARKERS = 2
@@ -33,7 +33,8 @@ class EpisodeRecord:
     context_tokens: int
     """Tokens that the policy read, summed over its turns, and those it sampled."""
     critical_tokens: int
-    """Sampled tokens on the longest path: of sub-calls made in one turn only the longest counts."""
+    """Sampled tokens on the longest path: of sub-calls made in one turn only the longest counts (see
+    `forethought.agents.tree.critical_path`)."""
     section_tokens: dict[str, int]
     """Sampled tokens of each kind of section, markers included; `other` is what no whole section holds."""
     think_tokens: int
@@ -74,7 +75,7 @@ class EpisodeRecord:
             scores=dict(episode.scores),
             sampled_tokens=sampled,
             context_tokens=int(episode.usage.get("context_tokens", 0)),
-            critical_tokens=_critical_tokens(episode),
+            critical_tokens=critical_path(episode).tokens,
             section_tokens=sections,
             think_tokens=sum(max(0, s.end - s.start - _MARKERS) for s in spans if s.kind == SectionKind.THINK),
             turns=len(episode.turns),
@@ -87,29 +88,3 @@ class EpisodeRecord:
             traits=measure_traits(episode),
         )
 
-
-def _critical_tokens(episode: Episode) -> int:
-    """Sampled tokens on the longest path through the tree of segments.
-
-    Sub-calls made in one turn run side by side, so only the longest of them counts; a segment after a summary follows
-    its parent, so it always counts.
-    """
-    ends: dict[int, list[int]] = {}
-    for turn in episode.turns:
-        ends.setdefault(turn.segment, []).append(turn.end)
-    after: list[int] = [0] * len(episode.segments)
-    side_by_side: list[dict[int, int]] = [{} for _ in episode.segments]
-    total = 0
-    for index in range(len(episode.segments) - 1, -1, -1):
-        segment = episode.segments[index]
-        total = sum(segment.sampled) + after[index] + sum(side_by_side[index].values())
-        if segment.parent is None:
-            continue
-        parent, position = segment.parent
-        if segment.kind is SegmentKind.SUB_CALL:
-            turn_number = bisect_left(ends.get(parent, []), position)
-            longest = side_by_side[parent]
-            longest[turn_number] = max(longest.get(turn_number, 0), total)
-        else:
-            after[parent] += total
-    return total

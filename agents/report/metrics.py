@@ -26,6 +26,9 @@ def metrics_of(cards: Iterable[ReportCard]) -> Iterator[Metric]:
     ks = sorted({k for card in cards for k in card.pass_at if k > 1})
     names = {(trait, name): None for card in cards for trait, metrics in card.traits.items() for name in metrics}
     traits = [_trait(*name) for name in names]
+    # A trait of which nothing shows (no calls, no sub-tasks, no summaries) is not a row of zeros.
+    shown = {m.group for m in traits if any(m.pick(card).value for card in cards)}
+    traits = [metric for metric in traits if metric.group in shown]
     for metric in (*_ACCURACY, *(m for k in ks for m in _passes(k)), *_CALIBRATION, *traits, *_BEHAVIOUR, *_COST):
         values = [metric.pick(card).value for card in cards]
         if any(value is not None and (value != 0 or metric in _KEPT_AT_ZERO or metric in traits) for value in values):

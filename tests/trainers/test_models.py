@@ -91,3 +91,11 @@ def test_saving_again_replaces_what_a_killed_process_left(tmp_path: Path) -> Non
 def test_there_may_be_no_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no model at .*: there is no such folder"):
         load_model(tmp_path / "missing")
+
+
+def test_the_words_survive_in_every_architecture(tmp_path: Path) -> None:
+    config = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    table = ModelTable(architecture="qwen2", config=config | {"num_key_value_heads": 1})
+    save_model(*build_model(table, WORDS, 0), tmp_path / "model")
+    _, tokenizer = load_model(tmp_path / "model")
+    assert tokenizer("a b c").input_ids == WORDS.encode("a b c")
