@@ -23,7 +23,7 @@ from pathlib import Path
 
 from forethought.sandboxes import EmbeddedSandbox, Limits, SandboxUnavailable, SandboxUsageError
 
-MARK = "forethought-"
+MARK = f"forethought-{os.getpid()}-"
 CELLS = [
     "1 + 1",
     "import time; time.sleep(10)",

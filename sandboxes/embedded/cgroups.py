@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..sandbox import Limits
+from .descriptors import Descriptor
 
 
 @dataclass
@@ -33,9 +34,11 @@ class Group:
             return int(text)
         return next((int(line.split()[1]) for line in text.decode().splitlines() if line.split()[0] == key), 0)
 
-    def open_members(self) -> list[int]:
-        """Descriptors through which a process enters the group by writing 0."""
-        return [os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in set(self.folders.values())]
+    def open_members(self, holder: contextlib.ExitStack) -> list[int]:
+        """Descriptors through which a process enters the group by writing 0; raises `OSError`."""
+        paths = [f"{folder}/cgroup.procs" for folder in set(self.folders.values())]
+        opened = (Descriptor(os.open(path, os.O_WRONLY | os.O_CLOEXEC)) for path in paths)
+        return [holder.enter_context(descriptor).number for descriptor in opened]
 
     def kills(self) -> int:
         """How often the kernel killed for memory."""

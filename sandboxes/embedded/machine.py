@@ -1,14 +1,12 @@
 """One tree of processes as the host holds it: its descriptors, what it said, how it ends.
 
-Two channels: `control` to the worker, of which nothing is believed, and `life` to the trusted init. All descriptors sit
-in one epoll, which any event loop can watch, and only while somebody waits.
+Two channels: `control` to the worker, of which nothing is believed, and `life` to the trusted init.
 """
 
 from __future__ import annotations
 
-import array
-import asyncio
 import contextlib
+import errno
 import json
 import os
 import select
@@ -19,27 +17,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .cgroups import Group
-from .inside.erase import erase
+from .descriptors import Descriptor, close_all, receive
+from .inbox import Inbox
 from .inside.syscalls import pidfd_kill
 from .output import Kept
 from .replies import BrokenFrameError, Reply, parse
 
-MAX_DESCRIPTORS = 8
 _CHUNK = 1 << 16
 
 
-@dataclass
+@dataclass(eq=False)
 class Machine:
-    """A session's processes, or a program's."""
+    """A session's processes, or a program's. What it holds is given back by `release` alone."""
 
     life: socket.socket
     out: int
     err: int
     control: socket.socket | None
+    inbox: Inbox
     output_bytes: int
     value_bytes: int
     namespaces: bool
     group: Group | None = None
+    """Of its session."""
     folder: str | None = None
     """On the host, where there are no namespaces."""
     user: int | None = None
@@ -59,8 +59,8 @@ class Machine:
     synced: bool = False
     stopped: tuple[str, str] | None = None
     """Why the host ended it: kind and sentence."""
-    sent: list[int] = field(default_factory=list)
-    """Descriptors that init sent last."""
+    sent: dict[bytes, list[Descriptor]] = field(default_factory=dict)
+    """What init sent last for each command, until somebody takes it."""
     pending: memoryview = field(default_factory=lambda: memoryview(b""))
     expected: int | None = 0
     released: bool = False
@@ -69,67 +69,28 @@ class Machine:
         self.stdout, self.stderr = Kept(self.output_bytes), Kept(self.output_bytes)
         self._frame = bytearray()
         self._ending = threading.Lock()
-        self._epoll = select.epoll()
-        self._waiting: list[Callable[[], None]] = []
-        self._sinks: dict[int, Callable[[], None]] = {
-            self.out: lambda: self._read(self.out, self.stdout),
-            self.err: lambda: self._read(self.err, self.stderr),
-            self.life.fileno(): self._hear,
-        }
+        self._held = contextlib.ExitStack()
+        self.inbox.add(self.out, lambda: self._read(self.out, self.stdout))
+        self.inbox.add(self.err, lambda: self._read(self.err, self.stderr))
+        self.inbox.add(self.life.fileno(), self._hear)
         if self.control is not None:
-            self._sinks[self.control.fileno()] = self._converse
-        for descriptor in self._sinks:
-            os.set_blocking(descriptor, False)
-            self._epoll.register(descriptor, select.EPOLLIN)
+            self.inbox.add(self.control.fileno(), self._converse)
 
-    # Waiting
+    def own(self, held: contextlib.ExitStack) -> None:
+        """From now on what these hold is this machine's to give back."""
+        self._held = held
 
     def pump(self) -> None:
         """Take in what there is, without waiting."""
-        if self.released:
-            return
-        for descriptor, _ in self._epoll.poll(0):
-            sink = self._sinks.get(descriptor)
-            if sink is not None:
-                sink()
+        self.inbox.pump()
 
     async def wait(self, done: Callable[[], bool], seconds: float) -> bool:
         """Take things in until something holds; False when the time is over first."""
-        self.pump()
-        if done() or self.released:
-            return done()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
+        return await self.inbox.wait(done, seconds)
 
-        def woken() -> None:
-            self.pump()
-            if (done() or self.released) and not future.done():
-                future.set_result(done())
-
-        def late() -> None:
-            if not future.done():
-                future.set_result(done())
-
-        timer = loop.call_later(max(0.0, seconds), late)
-        watched = self._epoll.fileno()
-        loop.add_reader(watched, woken)
-
-        def give_up() -> None:
-            loop.remove_reader(watched)
-            woken()
-
-        self._waiting.append(give_up)
-        try:
-            return await future
-        finally:
-            self._waiting.remove(give_up)
-            timer.cancel()
-            if not self.released:
-                loop.remove_reader(watched)
-
-    def _forget(self, descriptor: int) -> None:
-        if self._sinks.pop(descriptor, None) is not None:
-            self._epoll.unregister(descriptor)
+    def settled(self) -> bool:
+        """Whether it is known if it was made."""
+        return self.ready or self.gone or bool(self.failure)
 
     def _read(self, descriptor: int, kept: Kept) -> None:
         try:
@@ -139,36 +100,42 @@ class Machine:
         if data:
             kept.add(data)
         else:
-            self._forget(descriptor)
+            self.inbox.forget(descriptor)
 
     # Init, trusted
 
     def _hear(self) -> None:
         try:
-            message, ancillary, _, _ = self.life.recvmsg(8192, socket.CMSG_SPACE(MAX_DESCRIPTORS * 4))
+            message, received = receive(self.life, 8192)
         except BlockingIOError:
             return
         except OSError:
-            message, ancillary = b"", []
-        received = array.array("i")
-        for _, _, data in ancillary:
-            received.frombytes(data)
+            message, received = b"", []
         kind, body = message[:1], message[1:]
         if kind == b"P":
-            self.handle = received[0]
-            self.process = _process_of(self.handle)
-            self.ready = self.ready or self.control is None
+            self._begin(received)
         elif kind == b"X":
             self.report = json.loads(body)
         elif kind == b"S":
             self.synced = True
         elif kind in (b"N", b"D"):
-            self.sent = list(received)
+            close_all(self.sent.pop(kind, []))  # Of somebody who did not wait for the answer.
+            self.sent[kind] = received
         elif kind == b"E":
             self.failure = body.decode("utf-8", "replace")
         else:
             self.gone = True
-            self._forget(self.life.fileno())
+            self.inbox.forget(self.life.fileno())
+
+    def _begin(self, received: list[Descriptor]) -> None:
+        """Init exists."""
+        if not received:  # The kernel drops what does not fit.
+            self.failure = "this process may not open more descriptors: raise its limit, or open fewer sessions"
+            return
+        handle = self._held.enter_context(received[0]).number
+        self.inbox.watch(handle, lambda: self.inbox.forget(handle))  # Who waits for the end is woken by it.
+        self.handle, self.process = handle, _process_of(handle)
+        self.ready = self.ready or self.control is None
 
     def tell(self, command: bytes) -> None:
         """A command to init; one that is gone does not hear it."""
@@ -192,13 +159,12 @@ class Machine:
             while self.pending:
                 self.pending = self.pending[self.control.send(self.pending) :]
         except BlockingIOError:
-            self._epoll.modify(descriptor, select.EPOLLIN | select.EPOLLOUT)
+            self.inbox.also_writes(descriptor, True)
             return
         except OSError:
             self.pending = memoryview(b"")
             self.broken = True
-        if descriptor in self._sinks:
-            self._epoll.modify(descriptor, select.EPOLLIN)
+        self.inbox.also_writes(descriptor, False)
 
     def _converse(self) -> None:
         assert self.control is not None
@@ -211,7 +177,7 @@ class Machine:
         except OSError:
             data = b""
         if not data:
-            self._forget(self.control.fileno())
+            self.inbox.forget(self.control.fileno())
             self.broken = True
             return
         self._frame += data
@@ -236,7 +202,7 @@ class Machine:
     def kill(self) -> None:
         """End every process of it. Returns at once; `finished` says when nothing is left."""
         with self._ending:  # The watcher kills from its thread.
-            if self.finished():
+            if self.released or (self.namespaces and self.finished()):
                 return
             try:
                 if self.handle is None:
@@ -244,11 +210,21 @@ class Machine:
                 if self.namespaces:
                     pidfd_kill(self.handle)
                 else:
-                    os.killpg(self.process, signal.SIGKILL)
+                    self._kill_group(self.handle)
             except ProcessLookupError:
                 # Not known yet, or no group of its own yet: init ends by itself once it finds the host gone.
                 with contextlib.suppress(OSError):
                     self.life.shutdown(socket.SHUT_RDWR)
+
+    def _kill_group(self, handle: int) -> None:
+        # Without namespaces an init that somebody else killed takes nothing along.
+        try:
+            pidfd_kill(handle, group=True)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            if not self.finished():  # Its number may be another's afterwards; the template has killed the group then.
+                os.killpg(self.process, signal.SIGKILL)
 
     def stop(self, kind: str, sentence: str) -> None:
         """End it for a reason."""
@@ -268,43 +244,21 @@ class Machine:
 
     async def end(self) -> None:
         """Kill, and wait until nothing is left."""
-        if self.released:
-            return
         if self.handle is None and not self.gone:
             await self.wait(lambda: self.handle is not None or self.gone, 5.0)
         self.kill()
-        if self.handle is None or self.finished():
-            return
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self.handle, lambda: None if future.done() else future.set_result(None))
-        try:
-            await asyncio.wait_for(future, 10.0)
-        except TimeoutError:
-            return
-        finally:
-            loop.remove_reader(self.handle)
+        if self.handle is not None:
+            await self.wait(self.finished, 10.0)
 
     def release(self) -> None:
-        """Give back descriptors, control group and folder of one that is finished."""
+        """Give back all that it holds: descriptors, and a session's control group and folder. Again is no error."""
         with self._ending:
             if self.released:
                 return
             self.released = self.gone = True
-        # Whoever still waits here (a run whose session is closed) must not wait for a descriptor of somebody else.
-        for give_up in self._waiting:
-            give_up()
-        self._epoll.close()
-        for descriptor in (self.out, self.err, *self.sent, *([] if self.handle is None else [self.handle])):
-            os.close(descriptor)
-        self.sent = []
-        self.life.close()
-        if self.control is not None:
-            self.control.close()
-        if self.group is not None:
-            self.group.remove()
-        if self.folder is not None:
-            erase(self.folder)
+        with self._held:
+            for command in list(self.sent):
+                close_all(self.sent.pop(command))
 
 
 def _process_of(handle: int) -> int:

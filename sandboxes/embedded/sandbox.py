@@ -11,7 +11,8 @@ Tier `no-namespaces`, for containers that may not create namespaces: Landlock, s
 - Without a control group, memory and processes are sampled every 20 ms; for an ordinary user the kernel's own limit on
   processes is shared by all sessions.
 - Sessions of an ordinary user share its uid; where Landlock cannot scope signals (before Linux 6.12), code in a session
-  may send none at all.
+  may send none at all. Root of a rootless container that maps root alone is such a user; root of the machine that may
+  not become other users is refused, in either tier.
 - No `/proc`, no sockets but pairs, no new process sessions: programs that insist on one of them do not run.
 
 In both tiers: sessions of one template share its address-space layout and its hash seed (so that episodes replay);
@@ -23,10 +24,11 @@ the work folder are memory: they count against `Limits.memory_bytes` where a con
 from __future__ import annotations
 
 import asyncio
-import os
+import contextlib
 import resource
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -44,7 +46,10 @@ TIERS = ("namespaces", "no-namespaces")
 LEAST_MEMORY = 64 << 20
 REFILL_SECONDS = 0.002
 """After which a spare is replaced: not in the way of the first cell of whoever took it."""
+END_SECONDS = 10.0
+"""Until which the control groups of what was killed last must be empty."""
 _WANTED_DESCRIPTORS = 65536
+_CLOSED = "the sandbox is closed: make a new one"
 
 
 class EmbeddedSandbox:
@@ -78,11 +83,14 @@ class EmbeddedSandbox:
         self._tiers = TIERS if require == "any" else (require,)
         self._template: Template | None = None
         self._dead: list[Template] = []
-        """Templates that died, some of whose sessions may still be there."""
+        """Templates that are of no use any more, some of whose sessions may still be there."""
         self._about: dict[str, str] = {"backend": "embedded", "tier": "not started"}
         self._closed = False
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
+        """Held by whoever starts or ends templates."""
         self._lock = threading.RLock()
+        self._machines: set[Machine] = set()
+        """All that are not released, whoever uses them: every one from its birth on."""
         self._spares: deque[Machine] = deque()
         self._buried: list[Machine] = []
         self._sessions: set[EmbeddedSession] = set()
@@ -90,7 +98,7 @@ class EmbeddedSandbox:
     async def start(self) -> None:
         """See `Sandbox.start`."""
         if self._closed:
-            raise SandboxUsageError("the sandbox is closed: make a new one")
+            raise SandboxUsageError(_CLOSED)
         if self._template is None:
             await asyncio.to_thread(self._start)
 
@@ -104,6 +112,8 @@ class EmbeddedSandbox:
                 )
             if MACHINE not in AUDIT_ARCH:
                 raise SandboxUnavailable(f"the embedded sandbox knows x86-64 and aarch64, this is {MACHINE}")
+            if self._closed:  # Whoever closes it ends what was started until now.
+                raise SandboxUsageError(_CLOSED)
             _allow_descriptors()
             template = Template.start(self.limits, self._python, self._preload, self._tiers)
             self._about = _describe(template)
@@ -129,20 +139,16 @@ class EmbeddedSandbox:
                 machine = self._spares.popleft()
             except IndexError:
                 machine = await self.launch(Template.session)
-            asyncio.get_running_loop().call_later(REFILL_SECONDS, self._refill)
-            try:
-                ready = await machine.wait(lambda: machine.ready or machine.gone, 30.0)  # noqa: B023
-            except BaseException:
-                machine.kill()
-                self.bury(machine)
-                raise
-            # What died while it waited is no session: the first run would be blamed for it.
-            dead = machine.broken or machine.gone or machine.report is not None or machine.finished()
-            if ready and machine.ready and not dead:
-                return machine
-            machine.kill()
-            failure = machine.failure or machine.stderr.text()[0]
-            self.bury(machine)
+            with contextlib.ExitStack() as otherwise:
+                otherwise.callback(self.bury, machine)
+                asyncio.get_running_loop().call_later(REFILL_SECONDS, self._refill)
+                ready = await machine.wait(machine.settled, 30.0)
+                # What died while it waited is no session: the first run would be blamed for it.
+                dead = machine.broken or machine.gone or machine.report is not None or machine.finished()
+                if machine.ready and not dead and not machine.failure:
+                    otherwise.pop_all()
+                    return machine
+                failure = machine.failure or machine.stderr.text()[0]
             if failure:
                 raise SandboxUnavailable(f"a session could not be made: {failure}")
             if not ready:
@@ -153,12 +159,12 @@ class EmbeddedSandbox:
         """Have the template fork; starts a new template once when the old one is gone."""
         restarted = False
         for _ in range(5000):
+            await self.start()
             template = self._template
-            if self._closed or template is None:
-                raise SandboxUnavailable("the sandbox is closed")
+            if template is None:
+                continue  # Another thread replaces it: the start waits for that.
             try:
-                with self._lock:
-                    return ask(template)
+                return self._make(template, ask)
             except BlockingIOError:
                 await asyncio.sleep(0.002)
             except OSError as error:
@@ -168,24 +174,31 @@ class EmbeddedSandbox:
                 await asyncio.to_thread(self._restart, template)
         raise SandboxUnavailable("the template of the sandbox does not take requests: the machine is overloaded")
 
+    def _make(self, template: Template, ask: Callable[[Template], Machine]) -> Machine:
+        with self._lock:
+            if self._closed:
+                raise SandboxUsageError(_CLOSED)
+            machine = ask(template)
+            self._machines.add(machine)
+            return machine
+
     def _restart(self, dead: Template) -> None:
         with self._starting:
             if self._template is not dead:
                 return
             self._template = None
-        self._dead = [template for template in (*self._dead, dead) if not template.close()]
-        self._start()
+            self._dead.append(dead)
+            try:
+                self._start()
+            finally:
+                self._dead = [template for template in self._dead if not template.close()]
 
     def _refill(self) -> None:
         template = self._template
-        if template is None or self._closed:
-            return
-        try:
-            with self._lock:
-                while len(self._spares) < self._spare_count:
-                    self._spares.append(template.session())
-        except OSError:
-            return  # Whoever opens the next session meets the cause and reports it.
+        # Whoever opens the next session meets the cause and reports it.
+        with contextlib.suppress(OSError, SandboxUsageError), self._lock:
+            while template is not None and len(self._spares) < self._spare_count:
+                self._spares.append(self._make(template, Template.session))
 
     def watch(self, machine: Machine, roots: Callable[[], list[int]], stop: Callable[[str, str], None]) -> Watched:
         """Hold what no kernel mechanism holds for this session."""
@@ -205,41 +218,54 @@ class EmbeddedSandbox:
         self._sessions.discard(session)
 
     def bury(self, machine: Machine) -> None:
-        """Release what a killed machine holds, now or when its last process is gone."""
+        """End a machine, and release what it holds, now or when its last process is gone."""
+        machine.kill()
         if machine.finished():
-            machine.release()
+            self._release(machine)
         else:
             with self._lock:
                 self._buried.append(machine)
+
+    def _release(self, machine: Machine) -> None:
+        machine.release()
+        self._machines.discard(machine)
 
     def _clear_graves(self) -> None:
         with self._lock:
             waiting, self._buried = self._buried, []
         for machine in waiting:
             machine.pump()
-            machine.kill()
             self.bury(machine)
 
     async def close(self) -> None:
         """See `Sandbox.close`."""
-        if self._closed:
-            return
-        self._closed = True
-        for session in list(self._sessions):
-            await session.close()
-        template, self._template = self._template, None
         with self._lock:
-            machines = [*self._spares, *self._buried]
-            self._spares.clear()
-            self._buried = []
-        for machine in machines:
-            machine.pump()
-            machine.kill()
-        for machine in machines:
-            await machine.end()
-            machine.release()
-        for one in (*self._dead, *([] if template is None else [template])):
-            await asyncio.to_thread(one.close)
+            self._closed = True  # From now on no machine is made.
+        try:
+            for session in list(self._sessions):
+                await session.close()
+            for machine in list(self._machines):
+                machine.pump()
+                if machine.handle is not None:
+                    machine.kill()
+            for machine in list(self._machines):
+                await machine.end()
+        finally:
+            for machine in list(self._machines):
+                machine.kill()
+                self._release(machine)
+            await asyncio.to_thread(self._end_templates)
+
+    def _end_templates(self) -> None:
+        until = time.monotonic() + END_SECONDS
+        with self._starting:
+            template, self._template = self._template, None
+            self._dead += [] if template is None else [template]
+            while self._dead:
+                self._dead = [template for template in self._dead if not template.close()]
+                if not self._dead or time.monotonic() > until:
+                    return
+                time.sleep(0.02)
 
 
 def _allow_descriptors() -> None:
@@ -257,7 +283,7 @@ def _describe(template: Template) -> dict[str, str]:
         "backend": "embedded",
         "tier": template.tier,
         "python": str(template.about["python"]),
-        "user": "nobody of the host" if os.getuid() == 0 else "the user of the host",
+        "user": "nobody of the host" if template.about["others"] else "the user of the host",
         "files": "read-only root in a mount namespace" if namespaces else "Landlock",
         "landlock": str(template.about["landlock"] or "none"),
         "seccomp": "allow-list",

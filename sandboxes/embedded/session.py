@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ..faults import SandboxUnavailable
 from ..sandbox import RunResult, RunStatus, SandboxUsageError
 from . import files
+from .descriptors import Descriptor, close_all
 from .machine import Machine
 from .output import Kept
 from .replies import cell
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 GRACE_SECONDS = 0.06
 """Between the soft interrupt at the time limit and the kill."""
+PATIENCE_SECONDS = 30.0
+"""For what trusted processes answer: at once, or on an overloaded machine late."""
 FLOOD_BYTES = 64 << 20
 """Of output in one run, read and thrown away; more ends the run."""
 MAX_SOURCE = 8 << 20
@@ -110,7 +114,8 @@ class EmbeddedSession:
         if await machine.wait(lambda: self._over(machine), GRACE_SECONDS) and machine.reply is not None:
             # Init acts in order: once it answers, no interrupt is on its way to the next cell.
             machine.tell(b"s")
-            await machine.wait(lambda: machine.synced or machine.gone, 1.0)
+            if not await machine.wait(lambda: machine.synced or machine.gone, PATIENCE_SECONDS):
+                machine.stop("timeout", "it ran into the time limit, and its first process did not answer")
 
     def _over(self, machine: Machine) -> bool:
         if machine.stdout.total + machine.stderr.total > FLOOD_BYTES:
@@ -153,7 +158,13 @@ class EmbeddedSession:
             began = time.monotonic()
             program = await self._start_program(machine, words, settings, data)
             self._programs = [program]
-            try:
+            with contextlib.ExitStack() as ending:
+                ending.callback(self._sandbox.bury, program)
+                ending.callback(self._programs.clear)
+                self._check_open()
+                if not await program.wait(program.settled, PATIENCE_SECONDS) or not program.ready or program.failure:
+                    self._check_open()
+                    raise SandboxUnavailable(f"a program could not be started: {program.failure or 'no answer'}")
                 late = not await program.wait(lambda: self._over(program), self._seconds(timeout))
                 program.kill()
                 self._drain(program)
@@ -161,35 +172,25 @@ class EmbeddedSession:
                 late = late and program.report is None
                 result = self._account.of_program(program, late=late, alive=not self._is_over(), began=began)
                 return await self._innocent(machine, result)
-            finally:
-                self._programs = []
-                program.kill()
-                self._sandbox.bury(program)
 
     async def _start_program(
         self, machine: Machine, words: list[str], settings: dict[str, str], data: bytes
     ) -> Machine:
-        if machine.namespaces:
-            await self._ask(machine, b"n")
-        stdin = os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
+        """Its caller buries what it gives."""
+        with contextlib.ExitStack() as used:
+            joined = await self._ask(machine, b"N") if machine.namespaces else []
+            used.callback(close_all, joined)
+            stdin = used.enter_context(Descriptor(os.memfd_create("stdin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)))
             view = memoryview(data)
             while view:
-                view = view[os.write(stdin, view) :]
-            os.lseek(stdin, 0, os.SEEK_SET)
-            fcntl.fcntl(stdin, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
-            program = await self._sandbox.launch(lambda template: template.program(machine, words, settings, stdin))
-        finally:
-            os.close(stdin)
-            self._forget_sent(machine)
-        try:
-            if await program.wait(lambda: program.ready or program.gone, 30.0) and not program.failure:
-                return program
-            raise SandboxUnavailable(f"a program could not be started: {program.failure or 'no answer'}")
-        except BaseException:
-            program.kill()
-            self._sandbox.bury(program)
-            raise
+                view = view[os.write(stdin.number, view) :]
+            os.lseek(stdin.number, 0, os.SEEK_SET)
+            seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+            fcntl.fcntl(stdin.number, fcntl.F_ADD_SEALS, seals)
+            numbers = [one.number for one in joined]
+            return await self._sandbox.launch(
+                lambda template: template.program(machine, words, settings, stdin.number, numbers)
+            )
 
     async def put_file(self, path: str, data: bytes) -> None:
         """See `Session.put_file`."""
@@ -214,34 +215,35 @@ class EmbeddedSession:
             machine = self._machine
             if self._is_over():
                 raise SandboxUsageError(_ENDED)
-            await self._ask(machine, b"d")
-            try:
-                if large:
-                    return await asyncio.to_thread(work, machine.sent[0], machine.user)
-                return work(machine.sent[0], machine.user)
-            finally:
-                self._forget_sent(machine)
+            (folder,) = await self._ask(machine, b"D")
+            if large:
+                return await asyncio.to_thread(_in, folder, work, machine.user)
+            return _in(folder, work, machine.user)
 
-    async def _ask(self, machine: Machine, command: bytes) -> None:
-        """Have init send descriptors."""
-        self._forget_sent(machine)
-        machine.tell(command)
-        if not await machine.wait(lambda: bool(machine.sent) or machine.gone, 10.0) or not machine.sent:
-            if machine.gone:
-                raise SandboxUsageError(_ENDED)
-            raise SandboxUnavailable("the first process of the session does not answer")
-
-    def _forget_sent(self, machine: Machine) -> None:
-        for descriptor in machine.sent:
-            os.close(descriptor)
-        machine.sent = []
+    async def _ask(self, machine: Machine, answer: bytes) -> list[Descriptor]:
+        """Have init send descriptors, which are the caller's to close."""
+        machine.tell(answer.lower())
+        await machine.wait(lambda: answer in machine.sent or machine.gone, PATIENCE_SECONDS)
+        descriptors = machine.sent.pop(answer, None)
+        if descriptors:
+            return descriptors
+        self._check_open()
+        if machine.gone:
+            raise SandboxUsageError(_ENDED)
+        if descriptors is not None:
+            raise SandboxUnavailable("this process may not open more descriptors: raise its limit")
+        raise SandboxUnavailable("the first process of the session does not answer")
 
     async def reset(self) -> None:
         """See `Session.reset`."""
         async with self._lock:
             self._check_open()
             await self._destroy()
-            self._adopt(await self._sandbox.acquire())
+            machine = await self._sandbox.acquire()
+            if self._closed:  # Meanwhile: nobody would end what it gets.
+                self._sandbox.bury(machine)
+            self._check_open()
+            self._adopt(machine)
 
     async def close(self) -> None:
         """See `Session.close`."""
@@ -257,7 +259,6 @@ class EmbeddedSession:
             self._sandbox.watcher.remove(self._watched)
             self._watched = None
         machine = self._machine
-        machine.kill()
         try:
             await machine.end()
         finally:
@@ -285,3 +286,9 @@ class EmbeddedSession:
     def _stop(self, kind: str, sentence: str) -> None:
         for machine in (*self._programs, self._machine):
             machine.stop(kind, sentence)
+
+
+def _in(folder: Descriptor, work: Callable[[int, int | None], T], user: int | None) -> T:
+    # Who works there closes it: a caller that is cancelled meanwhile must not, its number may be given again.
+    with folder:
+        return work(folder.number, user)

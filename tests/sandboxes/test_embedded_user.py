@@ -1,4 +1,7 @@
-"""The embedded sandbox as an ordinary user: everything again, in a subprocess that has become nobody."""
+"""The embedded sandbox as an ordinary user: everything again, in a subprocess that has become nobody.
+
+And as root of a user namespace that maps nobody else, as rootless containers have.
+"""
 
 from __future__ import annotations
 
@@ -67,31 +70,51 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("tier", ["namespaces", "no-namespaces"])
-def test_an_ordinary_user_is_held_as_well(tier: str) -> None:
+ROOTLESS = ["unshare", "--user", "--map-root-user"]
+
+
+def run(prefix: list[str], tier: str, programs: list[dict[str, Any]], user: int) -> dict[str, Any]:
+    """What the script reports as a user, or as what the prefix makes of it."""
+    if prefix and subprocess.run([*prefix, "true"], user=user, capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let a user make user namespaces")
     namespace = Path(forethought.sandboxes.__file__).absolute().parents[2]
-    programs = [{**program, "code": PRELUDE + "PORT = 9\n" + program["code"]} for program in PROGRAMS]
     answer = subprocess.run(
-        [PYTHON, "-c", SCRIPT, str(namespace), tier],
+        [*prefix, PYTHON, "-c", SCRIPT, str(namespace), tier],
         input=json.dumps(programs),
         capture_output=True,
         text=True,
-        timeout=120,
-        user=65534,
-        group=65534,
+        timeout=300,
+        user=user,
+        group=user,
         extra_groups=[],
         cwd="/",
         env={"PATH": "/usr/bin:/bin", "SECRET": "CANARY"},
     )
     assert answer.returncode == 0, answer.stderr
     report: dict[str, Any] = json.loads(answer.stdout)
+    return report
+
+
+@pytest.mark.parametrize("prefix", [[], ROOTLESS], ids=["user", "rootless"])
+@pytest.mark.parametrize("tier", ["namespaces", "no-namespaces"])
+def test_an_ordinary_user_is_held_as_well(tier: str, prefix: list[str]) -> None:
+    programs = [{**program, "code": PRELUDE + "PORT = 9\n" + program["code"]} for program in PROGRAMS]
+    report = run(prefix, tier, programs, 65534)
     if "unavailable" in report:
         pytest.skip(report["unavailable"])
     assert report["about"]["tier"] == tier and "watcher" in report["about"]["memory"]
-    assert report["program"] == "data" + ("1000\n" if tier == "namespaces" else "65534\n")
+    assert report["about"]["user"] == "the user of the host"
+    user = "1000" if tier == "namespaces" else "0" if prefix else "65534"
+    assert report["program"] == f"data{user}\n"
     assert report["kept"] == "datamore\n"
     for found in report["found"]:
         if tier == "no-namespaces" and found["name"] in GAPS:
             continue
         assert not UNSAFE.search(found["stdout"]), found
         assert found["clean"] == "([], 2)" and found["late"] < 2, found
+
+
+@pytest.mark.parametrize("tier", ["namespaces", "no-namespaces"])
+def test_root_of_the_machine_that_cannot_become_others_is_refused(tier: str) -> None:
+    said = run(ROOTLESS, tier, [], 0)["unavailable"]
+    assert "root may not become user" in said and "CAP_SETUID" in said and "seccomp" not in said

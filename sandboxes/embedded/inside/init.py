@@ -38,6 +38,7 @@ from .syscalls import (
     unshare,
 )
 from .tree import MOUNT_SAFE, map_user
+from .users import become
 from .worker import Interpreter, run_program
 
 BOX = "/box"
@@ -88,9 +89,7 @@ class Birth:
         if not self.namespaces:
             user = self.request.get("user")
             if user is not None:
-                os.setgroups([])
-                os.setresgid(user, user, user)
-                os.setresuid(user, user, user)
+                become(user)
         elif self.program:
             for name, kind in JOINED.items():
                 setns(self.descriptors[name], kind)

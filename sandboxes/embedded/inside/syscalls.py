@@ -88,9 +88,12 @@ def pidfd_open(process: int) -> int:
     return syscall("pidfd_open", process, 0)
 
 
-def pidfd_kill(descriptor: int, signal: int = 9) -> None:
-    """Signal the process of a descriptor; raises `ProcessLookupError` when it is gone."""
-    syscall("pidfd_send_signal", descriptor, signal, None, 0)
+def pidfd_kill(descriptor: int, *, group: bool = False) -> None:
+    """Kill the process of a descriptor, or the process group that it leads or led (from Linux 6.9 on, else `OSError`).
+
+    Raises `ProcessLookupError` when it is gone.
+    """
+    syscall("pidfd_send_signal", descriptor, 9, None, 4 if group else 0)
 
 
 def close_from(first: int) -> None:

@@ -20,7 +20,6 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from . import landlock, seccomp
@@ -42,8 +41,8 @@ from .syscalls import (
     unshare,
 )
 from .tree import MOUNT_SAFE, SETTINGS, SYSTEM, build, map_user
+from .users import FIRST_USER, NOBODY, become, failure, others
 
-NOBODY = 65534
 MAX_REQUEST = 192 * 1024
 _ALL = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET
 
@@ -126,19 +125,17 @@ def _remove_group(folder: str) -> bool:
 def _start(tier: str, control: socket.socket, guardian: int, announce: int, config: dict[str, Any]) -> NoReturn:
     supervisor = pidfd_open(os.getppid())
     process = os.getpid()
-    root = os.getuid() == 0
+    becomes_others = others()
     if tier == "namespaces":
-        if root:
+        if becomes_others:
             unshare(CLONE_NEWNS)
             build(config["environments"], config["hidden"])
-            os.setgroups([])
-            os.setresgid(NOBODY, NOBODY, NOBODY)
-            os.setresuid(NOBODY, NOBODY, NOBODY)
+            become(NOBODY)
             prctl(PR_SET_DUMPABLE, 1)
         user, group = os.getuid(), os.getgid()
         unshare(_ALL)
         map_user(user, group)
-        if not root:
+        if not becomes_others:
             build(config["environments"], config["hidden"])
         socket.sethostname("sandbox")
         told, tell = os.pipe()
@@ -153,38 +150,23 @@ def _start(tier: str, control: socket.socket, guardian: int, announce: int, conf
     elif landlock.version() < 1:
         raise OSError("this kernel has no Landlock, without which files cannot be kept from code")
     template = _warm(tier, config)
-    answer = {"landlock": landlock.version(), "python": ".".join(map(str, sys.version_info[:3]))}
-    unreadable = "" if tier == "namespaces" else _unreadable(config["environments"])
-    if unreadable:
-        raise OSError(f"{unreadable} cannot be read by other users: make it readable, or give another python=")
-    if not _as_other(lambda: seccomp.install(template["filter"])):
-        raise OSError("this kernel refuses the seccomp filter")
+    python = ".".join(map(str, sys.version_info[:3]))
+    answer = {"landlock": landlock.version(), "python": python, "others": becomes_others}
+
+    of_sessions = FIRST_USER if becomes_others and tier != "namespaces" else None
+    for folder in [] if tier == "namespaces" else config["environments"]:
+        why = failure(lambda: os.listdir(folder), of_sessions)  # noqa: B023
+        if why:
+            raise OSError(
+                f"{folder} cannot be read by the user of the sessions ({why}): make it readable, or give another "
+                "python="
+            )
+    refused = failure(lambda: seccomp.install(template["filter"]), of_sessions)
+    if refused:
+        raise OSError(f"this kernel refuses the seccomp filter: {refused}")
     os.write(announce, json.dumps({**answer, "process": process}).encode())
     os.close(announce)
     _serve(control, [guardian, supervisor], template)
-
-
-def _as_other(work: Callable[[], object]) -> bool:
-    """Whether something works in a child, which is nobody where this process is root."""
-    child = os.fork()
-    if child == 0:
-        try:
-            if os.getuid() == 0:
-                os.setgroups([])
-                os.setresgid(NOBODY, NOBODY, NOBODY)
-                os.setresuid(NOBODY, NOBODY, NOBODY)
-            work()
-        except OSError:
-            os._exit(1)
-        os._exit(0)
-    return os.waitpid(child, 0)[1] == 0
-
-
-def _unreadable(environments: list[str]) -> str:
-    for folder in environments:
-        if not _as_other(lambda: os.listdir(folder)):  # noqa: B023
-            return folder
-    return ""
 
 
 def _warm(tier: str, config: dict[str, Any]) -> dict[str, Any]:
@@ -239,11 +221,7 @@ def _serve(control: socket.socket, guardians: list[int], template: dict[str, Any
     for descriptor in (control.fileno(), wake, *guardians):
         ready.register(descriptor, select.POLLIN)
     while True:
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            pass
+        _reap()
         for descriptor, _ in ready.poll():
             if descriptor in guardians:
                 os._exit(0)
@@ -258,6 +236,16 @@ def _serve(control: socket.socket, guardians: list[int], template: dict[str, Any
             for _, _, data in ancillary:
                 received.frombytes(data)
             _bear(template, json.loads(message), list(received))
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            # Without namespaces an init that somebody killed leaves its group behind. Not reaped yet, its number is
+            # nobody else's; what leads no group has none of its number.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(ended.si_pid, signal.SIGKILL)
+            os.waitpid(ended.si_pid, 0)
 
 
 def _bear(template: dict[str, Any], request: dict[str, Any], received: list[int]) -> None:
