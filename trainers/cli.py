@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .commands import envs, eval, replay, run
+from .commands import envs, eval, export, leaderboard, plans, replay, run, schemas, view
 from .commands.interrupted import EXIT_INTERRUPTED
 
 
@@ -51,7 +51,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("forethought", description="Teach language models to plan, and measure it.")
     commands = parser.add_subparsers(title="commands", required=True)
-    for command in (run, eval, replay, envs):
+    for command in (run, eval, replay, view, leaderboard, plans, export, schemas, envs):
         command.add(commands)
     return parser
 
@@ -62,6 +62,8 @@ def _explain(error: Exception) -> str | None:
     from ..agents.episode_store import StoreError
     from ..agents.evaluation import EvaluationError
     from ..agents.local_model import ModelError
+    from ..agents.plans import PlanError
+    from ..agents.published import SchemaError
     from ..envs.tasks import TaskError
     from ..sandboxes import InfrastructureFault
     from .extras import MissingExtra
@@ -70,7 +72,7 @@ def _explain(error: Exception) -> str | None:
 
     mistakes = (
         ChildFailed, ConfigError, EnvSpecError, EvaluationError, InfrastructureFault, MissingExtra, ModelError,
-        StoreError, TaskError,
+        PlanError, SchemaError, StoreError, TaskError,
     )  # fmt: skip
     if isinstance(error, mistakes):
         return str(error)

@@ -87,4 +87,3 @@ class EpisodeRecord:
             seconds=episode.usage.get("seconds", 0.0),
             traits=measure_traits(episode),
         )
-
