@@ -53,8 +53,7 @@ def alive(process: int) -> bool:
 
 
 def groups() -> set[str]:
-    mine = MARK
-    return {f"{folder}/{name}" for folder, names, _ in os.walk("/sys/fs/cgroup") for name in names if mine in name}
+    return {f"{folder}/{name}" for folder, names, _ in os.walk("/sys/fs/cgroup") for name in names if MARK in name}
 
 
 def held() -> dict[str, int]:
