@@ -51,7 +51,7 @@ def measure(episode: Episode) -> dict[str, Ratio]:
         metrics["parallel_ratio"] = (together, len(sub_calls))
         metrics["failed_sub_calls"] = (len(sub_calls) - answered, len(sub_calls))
         metrics["unused_results"] = (len(unused_sub_calls(episode)), answered)
-    metadata = episode.task["metadata"]
+    metadata = episode.task.get("metadata") or {}
     if (structure := metadata.get("structure")) in ("independent", "chained"):
         together = sum(_together(turn.calls) for turn in turns[0])
         metrics[f"parallel_ratio_{structure}"] = (together, len(calls.get(0, ())))

@@ -298,7 +298,7 @@ def test_edited_report_cards(run_folder: Path, suite: Suite, name: str) -> None:
     path = run_folder / "entries/pointer/shard-1-of-1/report_card.json"
     edit_json(path, lambda card: card[name].update(value=0.99))
     edit_json(run_folder / "result.json", lambda result: result["entries"][0]["card"][name].update(high=1.5))
-    assert [re.sub(r"[\d.]+(?=[,;]|$)", "N", sentence) for sentence in findings(run_folder, suite)] == [
+    assert [re.sub(r"[\d.]+(e-\d+)?(?=[,;]|$)", "N", sentence) for sentence in findings(run_folder, suite)] == [
         f"pointer/report_card.json: does not say what the episodes say: {name}.value is N, computed again N",
         f"result.json: does not say what the episodes say: entries.0.card.{name}.high is N, computed again N",
     ]
